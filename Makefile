@@ -1,0 +1,57 @@
+# Every target sets up its own virtual environment first: a fresh clone needs Python >= 3.11, pip and make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+OUT ?= demo-output
+
+.PHONY: help setup demo test lint types layers docs check prove bench lock clean
+
+help:
+	@echo "make demo    the whole way on made data with known truth (OUT=$(OUT))"
+	@echo "make test    the tests            make check   test, lint, types, layers, docs"
+	@echo "make prove   full-size proofs, results under docs/results/"
+	@echo "make bench   timings and memory, as ratios to yardsticks of the same run"
+	@echo "make lock    renew requirements.lock (needs uv)      make clean"
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "offbragg needs Python >= 3.11, found " + sys.version.split()[0] + ": set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+setup: $(READY)
+
+demo: $(READY)
+	$(BIN)/offbragg demo --out $(OUT)
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+layers: $(READY)
+	$(BIN)/lint-imports
+
+docs: $(READY)
+	$(BIN)/python docs/make_cli_help.py --check
+
+check: test lint types layers docs
+
+prove: $(READY)
+	$(BIN)/python benchmarks/prove.py
+
+bench: $(READY)
+	$(BIN)/python benchmarks/bench.py
+
+lock:
+	uv pip compile --quiet --generate-hashes --universal --python-version 3.11 pyproject.toml --extra dev -o requirements.lock
+
+clean:
+	rm -rf $(VENV) $(OUT) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

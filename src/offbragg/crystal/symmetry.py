@@ -1,0 +1,170 @@
+"""Space groups as arrays of operations, and which reflections they make equivalent.
+
+All of a group's operations, centring included, come from gemmi. In Miller indices an operation
+acts on row vectors, ``h' = h R``; on fractional coordinates, ``x' = R x + t``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gemmi
+import numpy as np
+from numpy.typing import NDArray
+
+from offbragg.conventions import FloatArray, IntArray
+from offbragg.crystal.cell import Cell
+from offbragg.errors import InputError
+
+
+@dataclass(frozen=True)
+class Operations:
+    """All operations of a space group, centring included.
+
+    Attributes
+    ----------
+    rotations : ndarray, shape (n_operations, 3, 3), int64
+        Rotation parts in fractional coordinates.
+    translations : ndarray, shape (n_operations, 3), float64
+        Translations, fractional, in [0, 1).
+    """
+
+    rotations: IntArray
+    translations: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.rotations)
+
+
+def as_space_group(value: object, cell: Cell | None = None) -> gemmi.SpaceGroup:
+    """Return gemmi's space group for a name (Hermann–Mauguin or Hall), a number or a group.
+
+    The cell decides between settings that share a name (R 3 in hexagonal or rhombohedral axes).
+
+    Raises
+    ------
+    InputError
+        If no space group has that name.
+
+    Examples
+    --------
+    >>> as_space_group("P212121").xhm(), as_space_group(" P 4w").xhm(), as_space_group(5).xhm()
+    ('P 21 21 21', 'P 41', 'C 1 2 1')
+    """
+    if isinstance(value, gemmi.SpaceGroup):
+        return value
+    found = None
+    if isinstance(value, int | np.integer):
+        found = gemmi.find_spacegroup_by_number(int(value))
+    elif isinstance(value, str) and value.strip():
+        angles = (cell.alpha, cell.gamma) if cell else (0.0, 0.0)
+        found = gemmi.find_spacegroup_by_name(value.strip(), *angles) or _find_by_hall(value)
+    if found is None:
+        raise InputError(f"space group must be a Hermann-Mauguin or Hall symbol, got {value!r}")
+    return found
+
+
+def _find_by_hall(symbol: str) -> gemmi.SpaceGroup | None:
+    try:
+        return gemmi.find_spacegroup_by_ops(gemmi.symops_from_hall(symbol))
+    except (RuntimeError, ValueError):
+        return None
+
+
+def space_group_operations(space_group: object) -> Operations:
+    """Give every operation of a space group, centring included.
+
+    >>> len(space_group_operations("C 1 2 1"))
+    4
+    """
+    operations = list(as_space_group(space_group).operations())
+    return Operations(
+        np.array([op.rot for op in operations], dtype=np.int64) // gemmi.Op.DEN,
+        np.array([op.tran for op in operations], dtype=np.float64) / gemmi.Op.DEN % 1.0,
+    )
+
+
+def laue_rotations(laue_group: object) -> IntArray:
+    """Distinct rotations (n, 3, 3) of the Laue group: the point group and its inversions.
+
+    Parameters
+    ----------
+    laue_group : str, int or gemmi.SpaceGroup
+        A space group (its Laue group is meant), or a Laue symbol such as ``"4/m"``.
+
+    Examples
+    --------
+    >>> len(laue_rotations("P 41")), len(laue_rotations("4/m")), len(laue_rotations("P 1"))
+    (8, 8, 2)
+    """
+    rotations = space_group_operations(as_laue_space_group(laue_group)).rotations
+    both = np.concatenate([rotations, -rotations])
+    return np.unique(both.reshape(-1, 9), axis=0).reshape(-1, 3, 3)
+
+
+def as_laue_space_group(value: object) -> gemmi.SpaceGroup:
+    """Return a symmorphic or other space group that stands for a Laue group.
+
+    Laue symbols are read as the primitive group of that symbol in its standard setting
+    (``"4/m"`` → P 4/m, ``"2/m"`` → P 1 2/m 1, ``"-3"`` → P -3, ``"m-3m"`` → P m -3 m).
+
+    Raises
+    ------
+    InputError
+        If it is neither a Laue symbol nor a space group.
+    """
+    if isinstance(value, str):
+        symbol = value.replace(" ", "")
+        if symbol in _LAUE_SYMBOLS:
+            return as_space_group(_LAUE_SYMBOLS[symbol])
+    try:
+        return as_space_group(value)
+    except InputError:
+        expected = " ".join(_LAUE_SYMBOLS)
+        raise InputError(
+            f"laue_group must be a space group or one of {expected}, got {value!r}"
+        ) from None
+
+
+_LAUE_SYMBOLS = {
+    "-1": "P -1",
+    "2/m": "P 1 2/m 1",
+    "mmm": "P m m m",
+    "4/m": "P 4/m",
+    "4/mmm": "P 4/m m m",
+    "-3": "P -3",
+    "-3m": "P -3 m 1",
+    "-3m1": "P -3 m 1",
+    "-31m": "P -3 1 m",
+    "6/m": "P 6/m",
+    "6/mmm": "P 6/m m m",
+    "m-3": "P m -3",
+    "m-3m": "P m -3 m",
+}
+
+
+def rotate_hkl(hkl: NDArray[np.number], rotation: IntArray) -> NDArray[np.number]:
+    """Apply an operation to Miller indices (..., 3) as row vectors, ``h' = h R``.
+
+    >>> rotate_hkl(np.array([1, 2, 3]), np.array([[0, -1, 0], [1, 0, 0], [0, 0, 1]])).tolist()
+    [2, -1, 3]
+    """
+    return hkl @ rotation
+
+
+def check_sampling_fits(
+    rotations: IntArray, sampling: tuple[int, int, int], name: str = "sampling"
+) -> None:
+    """Check that operations map a sampled reciprocal lattice onto itself.
+
+    Raises
+    ------
+    InputError
+        If axes that the group mixes are sampled differently.
+    """
+    n = np.array(sampling)
+    # h' = h R on the lattice h = m / n: every n_j R_ij / n_i must be an integer.
+    if np.any((rotations * n[None, None, :]) % n[None, :, None]):
+        raise InputError(
+            f"{name} must be equal on axes that the symmetry mixes, got {tuple(sampling)}"
+        )

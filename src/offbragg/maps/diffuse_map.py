@@ -1,0 +1,80 @@
+"""`DiffuseMap`: intensities on a grid of reciprocal space, measured or computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offbragg.crystal.cell import Cell
+from offbragg.crystal.grid import HklGrid
+from offbragg.crystal.symmetry import as_space_group
+from offbragg.errors import InputError
+
+_VOXEL_ARRAYS = ("intensity", "sigma", "count", "half_1", "half_2")
+
+
+@dataclass(frozen=True)
+class DiffuseMap:
+    """A map of reciprocal space.
+
+    Attributes
+    ----------
+    grid : HklGrid
+    intensity : ndarray, shape ``grid.shape``, float32 or float64
+        e² per unit cell where computed, arbitrary scale where measured. NaN: not measured, or
+        beyond ``grid.d_min``.
+    space_group : str
+        Hermann–Mauguin symbol.
+    sigma : ndarray or None
+        Standard errors of the intensities. None where a map has none (computed maps).
+    count : ndarray of int or None
+        Pixels averaged in each voxel.
+    half_1, half_2 : ndarray or None
+        Maps from two random halves of the images.
+    laue_group : str or None
+        The Laue group that the map was merged by; None where it is not merged.
+    statistics : mapping
+        Tables by name; each a mapping of column names to lists or numbers.
+    provenance : tuple of mapping
+        One entry a step: program, version, command, options, corrections, inputs, time.
+
+    Raises
+    ------
+    InputError
+        If an array has not the shape of the grid.
+    """
+
+    grid: HklGrid
+    intensity: NDArray[np.floating]
+    space_group: str = "P 1"
+    sigma: NDArray[np.floating] | None = None
+    count: NDArray[np.integer] | None = None
+    half_1: NDArray[np.floating] | None = None
+    half_2: NDArray[np.floating] | None = None
+    laue_group: str | None = None
+    statistics: Mapping[str, Any] = field(default_factory=dict)
+    provenance: tuple[Mapping[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in _VOXEL_ARRAYS:
+            values = getattr(self, name)
+            if values is not None and np.shape(values) != self.grid.shape:
+                raise InputError(
+                    f"{name} must have the grid's shape {self.grid.shape}, got {np.shape(values)}"
+                )
+        symbol = as_space_group(self.space_group, self.grid.cell).xhm()
+        object.__setattr__(self, "space_group", symbol)
+
+    @property
+    def cell(self) -> Cell:
+        """The grid's unit cell."""
+        return self.grid.cell
+
+    @property
+    def measured(self) -> NDArray[np.bool_]:
+        """Which voxels have a value, shape ``grid.shape``."""
+        return np.isfinite(self.intensity)
