@@ -33,7 +33,7 @@ class Cell(NamedTuple):
     @property
     def parameters(self) -> tuple[float, float, float, float, float, float]:
         """The six numbers as a plain tuple [Å, degrees]."""
-        return tuple(self)
+        return self.a, self.b, self.c, self.alpha, self.beta, self.gamma
 
     @property
     def orth_matrix(self) -> FloatArray:

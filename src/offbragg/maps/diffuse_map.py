@@ -77,4 +77,5 @@ class DiffuseMap:
     @property
     def measured(self) -> NDArray[np.bool_]:
         """Which voxels have a value, shape ``grid.shape``."""
-        return np.isfinite(self.intensity)
+        measured: NDArray[np.bool_] = np.isfinite(self.intensity)
+        return measured
