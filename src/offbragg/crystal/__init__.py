@@ -1,1 +1,1 @@
-"""crystal."""
+"""Cells, symmetry, grids and structures: everything that gemmi knows, as arrays."""

@@ -96,6 +96,12 @@ class AtomicStructure:
             raise InputError("the structure has no unit cell: give one (cell=, --cell)")
         return self.cell
 
+    def label(self, atom: int) -> str:
+        """Name of an atom for people: chain, residue, atom name, altloc."""
+        altloc = f" {self.altlocs[atom]}" if self.altlocs[atom] else ""
+        residue = f"{self.residue_names[atom]} {self.residue_numbers[atom]}"
+        return f"{self.chains[atom]} {residue} {self.names[atom]}{altloc} (index {atom})"
+
     def take(self, atoms: BoolArray | NDArray[np.int64]) -> AtomicStructure:
         """Return the atoms of a mask or of indices, in that order."""
         chosen: dict[str, object] = {name: getattr(self, name)[atoms] for name in _ATOM_ARRAYS}

@@ -1,1 +1,1 @@
-"""inference."""
+"""From a map back to the parameters of a disorder model."""

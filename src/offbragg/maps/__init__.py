@@ -1,1 +1,1 @@
-"""maps."""
+"""Maps of reciprocal space: the object, its file, merging and statistics."""

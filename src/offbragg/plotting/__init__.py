@@ -1,1 +1,1 @@
-"""plotting."""
+"""Figures on matplotlib, used by reports."""

@@ -1,1 +1,1 @@
-"""reduction."""
+"""Rotation images to maps, and maps to images."""

@@ -1,1 +1,1 @@
-"""report."""
+"""Self-contained HTML pages."""

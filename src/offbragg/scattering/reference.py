@@ -1,0 +1,66 @@
+"""The textbook sums, slow and plain: what the fast methods are checked against.
+
+Imported by tests, benchmarks and docs only.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from offbragg.conventions import ComplexArray, FloatArray
+
+
+def structure_factors(
+    q: FloatArray, positions: FloatArray, form_factors: FloatArray, u_aniso: FloatArray
+) -> ComplexArray:
+    """F(q) = Σ_i f_i exp(i q·r_i − ½ qᵀU_i q), one q at a time.
+
+    q (n_q, 3) [Å⁻¹], positions (n, 3) [Å], form_factors (n_q, n) [electrons],
+    u_aniso (n, 3, 3) [Å²] → (n_q,) [electrons].
+    """
+    total = np.zeros(len(q), dtype=np.complex128)
+    for iq, vector in enumerate(q):
+        damping = np.exp(-0.5 * np.einsum("x,ixy,y->i", vector, u_aniso, vector))
+        total[iq] = np.sum(form_factors[iq] * damping * np.exp(1j * positions @ vector))
+    return total
+
+
+def diffuse_intensity(
+    q: FloatArray, positions: FloatArray, form_factors: FloatArray, covariance: FloatArray
+) -> FloatArray:
+    """I(q) = Σ_ij a_i* a_j [exp(qᵀV_ij q) − 1] with a_i = f_i exp(i q·r_i − ½ qᵀV_ii q).
+
+    covariance (n, n, 3, 3) [Å²]; the others as above → (n_q,) [e²].
+    """
+    n = len(positions)
+    intensity = np.zeros(len(q))
+    for iq, vector in enumerate(q):
+        x = np.einsum("x,ijxy,y->ij", vector, covariance, vector)
+        amplitude = form_factors[iq] * np.exp(1j * positions @ vector - 0.5 * np.diag(x))
+        terms = np.conj(amplitude)[:, None] * amplitude[None, :] * np.expm1(x)
+        intensity[iq] = np.sum(terms).real
+    return intensity if n else np.zeros(len(q))
+
+
+def splat(
+    grid_shape: tuple[int, int, int],
+    centres: FloatArray,
+    covariances: FloatArray,
+    weights: FloatArray,
+    n_images: int = 2,
+) -> FloatArray:
+    """Sum Gaussians and their periodic images on a grid, untruncated, in grid steps.
+
+    centres (n, 3), covariances (n, 3, 3), weights (n,).
+    """
+    axes = [np.arange(n) for n in grid_shape]
+    nodes = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).astype(float)
+    total = np.zeros(grid_shape)
+    shifts = range(-n_images, n_images + 1)
+    for centre, covariance, weight in zip(centres, covariances, weights, strict=True):
+        inverse = np.linalg.inv(covariance)
+        peak = weight / np.sqrt((2 * np.pi) ** 3 * np.linalg.det(covariance))
+        for shift in np.stack(np.meshgrid(shifts, shifts, shifts), axis=-1).reshape(-1, 3):
+            d = nodes - centre - shift * np.array(grid_shape)
+            total += peak * np.exp(-0.5 * np.einsum("...x,xy,...y->...", d, inverse, d))
+    return total

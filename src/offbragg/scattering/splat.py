@@ -1,0 +1,177 @@
+r"""Fourier transforms of sums of Gaussians on a reciprocal lattice, by splatting and one FFT.
+
+A Gaussian of centre r, covariance C and weight w transforms to ``w exp(i q·r − ½ qᵀC q)``. Each is
+added to a periodic grid over ``sampling × cell``; the FFT of a periodised function is exact at the
+box's own nodes, so the box needs no padding however coarse the sampling. Two errors remain, both
+steered by one tolerance:
+
+- **aliasing**: the grid is finite, so q and q + G mix. An isotropic blur s² is added to every
+  covariance and divided out after the FFT, which leaves ``exp(−½ s² (|q + G|² − |q|²))``;
+- **truncation** of the Gaussians at a Mahalanobis radius ρ. The unblurring multiplies what was
+  cut by up to ``exp(½ s² q_max²)``. Truncated Gaussians keep their exact weight.
+
+Atoms give structure factors this way (C = U_i), pairs of atoms the Patterson function
+(C = D_ij, see `offbragg.scattering.gaussian`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+import scipy.special
+
+from offbragg.conventions import TWO_PI, ComplexArray, FloatArray, IntArray
+from offbragg.errors import InputError
+from offbragg.runtime import count_workers
+from offbragg.scattering import _kernels
+from offbragg.scattering.lattice import HalfLattice
+
+OVERSAMPLING = 1.5
+# What truncation may cost, as a fraction of the tolerance. Its error is the same for all pairs, so
+# near q = 0 it adds up where aliasing does not; a tenth makes Gaussians a tenth larger.
+TRUNCATION_SHARE = 0.1
+# Rows of the grid are cut into this many slabs, whatever the number of threads: each slab is
+# filled by one thread, in the order of the Gaussians, so sums do not depend on the threads.
+N_SLABS = 32
+
+
+@dataclass(frozen=True)
+class SplatPlan:
+    """Grid, blur and cut-off for transforms onto a `HalfLattice` to a given tolerance.
+
+    Attributes
+    ----------
+    lattice : HalfLattice
+    shape : tuple of 3 int
+        Real-space grid over the box.
+    blur : float
+        Isotropic variance s² [Å²] added to every Gaussian and divided out afterwards.
+    radius : float
+        Cut-off in standard deviations.
+    to_index : ndarray, shape (3, 3)
+        Turns Cartesian Å into grid steps.
+    """
+
+    lattice: HalfLattice
+    shape: tuple[int, int, int]
+    blur: float
+    radius: float
+    to_index: FloatArray
+
+    @classmethod
+    def for_tolerance(
+        cls, lattice: HalfLattice, tolerance: float, oversampling: float = OVERSAMPLING
+    ) -> SplatPlan:
+        """Choose the grid, blur and cut-off so that a Gaussian's transform is good to tolerance.
+
+        Parameters
+        ----------
+        lattice : HalfLattice
+        tolerance : float
+            Error of one transform as a fraction of its weight, 0 < tolerance < 1.
+        oversampling : float
+            Grid steps per half of the shortest wave, > 1.
+        """
+        if not 0 < tolerance < 1:
+            raise InputError(f"tolerance must be between 0 and 1, got {tolerance}")
+        n = np.array(lattice.sampling)
+        # On each axis the nearest alias N − m of the outermost wanted node m must be as far out as
+        # for a full sphere of radius M: (N − m)² − m² ≥ ((2R − 1)² − 1) M².
+        sphere = lattice.q_max * n * np.array(lattice.cell[:3]) / TWO_PI
+        outermost = np.minimum(np.array(lattice.extent), sphere)
+        reach = (2 * oversampling - 1) ** 2 - 1
+        needed = np.maximum(
+            outermost + np.sqrt(outermost**2 + reach * sphere**2),
+            2 * np.array(lattice.extent) + 2,
+        )
+        n_x, n_y, n_z = (
+            scipy.fft.next_fast_len(max(4, int(np.ceil(x))), real=True) for x in needed
+        )
+        shape = (n_x, n_y, n_z)
+        gap = _alias_gap(lattice, shape)
+        blur = 2 * np.log(1 / tolerance) / gap
+        cut = TRUNCATION_SHARE * tolerance * np.exp(-0.5 * blur * lattice.q_max**2)
+        # Volume-weighted: the tail beyond ρ of a three-dimensional Gaussian holds `cut`.
+        radius = float(np.sqrt(scipy.special.chdtri(3, cut)))
+        to_index = (np.array(shape) / n)[:, None] * lattice.cell.frac_matrix
+        return cls(lattice, shape, float(blur), radius, to_index)
+
+    def real_space_grid(self) -> FloatArray:
+        """Return an empty (zero) periodic grid of this plan."""
+        return np.zeros(self.shape)
+
+    def add(
+        self, grid: FloatArray, centres: FloatArray, covariances: FloatArray, weights: FloatArray
+    ) -> None:
+        """Splat Gaussians onto a grid, in place.
+
+        Parameters
+        ----------
+        grid : ndarray, shape ``shape``
+            Changed in place.
+        centres : ndarray, shape (n, 3)
+            In grid steps (Å times ``to_index``).
+        covariances : ndarray, shape (n, 6)
+            xx xy xz yy yz zz in grid steps squared, without the blur; positive semi-definite.
+        weights : ndarray, shape (n,)
+        """
+        if len(centres) == 0:
+            return
+        # Neighbours in y follow each other: the rows that they touch stay in the cache.
+        order = np.argsort(np.floor(centres[:, 1] % self.shape[1] / 8), kind="stable")
+        step_blur = self.blur * self.to_index @ self.to_index.T
+        blurred = covariances[order] + step_blur[np.triu_indices(3)]
+        placed = centres[order]
+        kept = scipy.special.chdtr(3, self.radius**2)
+        edges = np.unique(np.linspace(0, self.shape[0], N_SLABS + 1).astype(np.int64))
+        starts, members = _kernels.slab_members(placed, blurred, self.radius, self.shape[0], edges)
+        _kernels.splat(
+            grid, placed, blurred, weights[order] / kept, self.radius, edges, starts, members
+        )
+
+    def transform(self, grid: FloatArray, n_workers: int | None = None) -> ComplexArray:
+        """Transform a grid of splatted Gaussians to the lattice, blur divided out.
+
+        Returns
+        -------
+        ndarray, shape ``lattice.shape``, complex128
+            ``Σ w exp(+i q·r − ½ qᵀC q)``.
+        """
+        workers = count_workers(n_workers)
+        m_x, m_y, m_z = self.lattice.extent
+        # Each axis is cut to the wanted nodes before the next one is transformed.
+        partly = scipy.fft.rfft(grid, axis=2, workers=workers)[:, :, : m_z + 1]
+        partly = _centred(scipy.fft.fft(partly, axis=1, workers=workers), m_y, 1)
+        partly = _centred(scipy.fft.fft(partly, axis=0, workers=workers), m_x, 0)
+        np.conj(partly, out=partly)
+        return partly
+
+    def unblur(self, q_squared: FloatArray) -> FloatArray:
+        """Factor exp(½ s² q²) that undoes the blur; 0 beyond q_max, where nothing is wanted."""
+        wanted = q_squared <= self.lattice.q_max**2 * (1 + 1e-9)
+        factor: FloatArray = np.exp(0.5 * self.blur * np.where(wanted, q_squared, 0.0)) * wanted
+        return factor
+
+
+def _alias_gap(lattice: HalfLattice, shape: tuple[int, ...]) -> float:
+    """Smallest |q + G|² − |q|² over wanted q and the grid's reciprocal vectors G."""
+    vectors = lattice.reciprocal_vectors
+    corners = np.array(list(itertools.product((-1, 1), repeat=3))) * np.array(lattice.extent)
+    corner_q = corners @ vectors
+    gap = np.inf
+    for m in itertools.product((-1, 0, 1), repeat=3):
+        if any(m):
+            alias = (np.array(m) * np.array(shape)) @ vectors
+            # q·G is least at a corner of the box of nodes, and no less than on the sphere.
+            least = max(np.min(corner_q @ alias), -lattice.q_max * np.linalg.norm(alias))
+            gap = min(gap, float(alias @ alias + 2 * least))
+    return gap
+
+
+def _centred(transform: ComplexArray, extent: int, axis: int) -> ComplexArray:
+    """Frequencies −extent … extent of an FFT's axis, in that order."""
+    frequencies: IntArray = np.arange(-extent, extent + 1) % transform.shape[axis]
+    return np.take(transform, frequencies, axis=axis)
