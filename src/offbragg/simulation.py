@@ -16,7 +16,7 @@ from offbragg.conventions import TWO_PI, FloatArray, IntArray
 from offbragg.crystal.cell import check_cells_agree
 from offbragg.crystal.grid import HklGrid
 from offbragg.crystal.structure import AtomicStructure
-from offbragg.crystal.symmetry import check_sampling_fits, space_group_operations
+from offbragg.crystal.symmetry import lattice_matrices, space_group_operations
 from offbragg.disorder.base import DisorderModel
 from offbragg.errors import InputError
 from offbragg.maps.diffuse_map import DiffuseMap
@@ -123,7 +123,7 @@ def _diffuse(
 ) -> FloatArray:
     """Diffuse intensity of a cell: one copy's, summed over the operations."""
     unit = model.coherent_unit(structure)
-    rotations = index_rotations(unit.space_group, grid.sampling)
+    rotations = lattice_matrices(space_group_operations(unit.space_group).rotations, grid.sampling)
     lattice = lattice_for(grid, rotations, q_max)
     copy = model.diffuse_on_lattice(lattice, unit, options.adps, options.rtol)
     return gather(copy, lattice, grid, rotations)
@@ -153,21 +153,6 @@ def _bragg(
     for axis, n_cells in zip(axes, options.crystal_size, strict=True):
         intensity = intensity * interference(axis, n_cells)
     return intensity
-
-
-def index_rotations(space_group: str, sampling: tuple[int, int, int]) -> IntArray:
-    """Rotations of a space group on indices m = hkl · sampling, (n_operations, 3, 3).
-
-    Raises
-    ------
-    InputError
-        If axes that the group mixes are sampled differently.
-    """
-    rotations = space_group_operations(space_group).rotations
-    check_sampling_fits(rotations, sampling)
-    n = np.array(sampling)
-    on_indices: IntArray = rotations * n[None, None, :] // n[None, :, None]
-    return on_indices
 
 
 def lattice_for(grid: HklGrid, rotations: IntArray, q_max: float) -> HalfLattice:

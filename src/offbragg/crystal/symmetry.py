@@ -143,6 +143,28 @@ _LAUE_SYMBOLS = {
 }
 
 
+def laue_symbol(group: object) -> str:
+    """Name the Laue group of a space group, so that `laue_rotations` gives it back.
+
+    The short symbol where that says the axes too, else the space group that has its operations.
+
+    >>> laue_symbol("P 41"), laue_symbol("P 31 1 2"), laue_symbol("P 1 1 2")
+    ('4/m', '-31m', 'P 1 1 2/m')
+    """
+    rotations = laue_rotations(group)
+    for symbol in _LAUE_SYMBOLS:
+        # "-3m" does not say which axes its mirrors are on.
+        if symbol != "-3m" and np.array_equal(laue_rotations(symbol), rotations):
+            return symbol
+    operations = []
+    for rotation in rotations:
+        operation = gemmi.Op()
+        operation.rot = (rotation * gemmi.Op.DEN).tolist()
+        operations.append(operation)
+    found = gemmi.find_spacegroup_by_ops(gemmi.GroupOps(operations))
+    return str((found or as_laue_space_group(group)).xhm())
+
+
 def rotate_hkl(hkl: NDArray[np.number], rotation: IntArray) -> NDArray[np.number]:
     """Apply an operation to Miller indices (..., 3) as row vectors, ``h' = h R``.
 
@@ -168,3 +190,17 @@ def check_sampling_fits(
         raise InputError(
             f"{name} must be equal on axes that the symmetry mixes, got {tuple(sampling)}"
         )
+
+
+def lattice_matrices(rotations: IntArray, sampling: tuple[int, int, int]) -> IntArray:
+    """Operations (n, 3, 3) on the integer nodes m = hkl · sampling, as row vectors m' = m M.
+
+    Raises
+    ------
+    InputError
+        If axes that the operations mix are sampled differently.
+    """
+    check_sampling_fits(rotations, sampling)
+    n = np.array(sampling)
+    matrices: IntArray = rotations * n[None, None, :] // n[None, :, None]
+    return matrices

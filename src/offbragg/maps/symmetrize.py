@@ -1,0 +1,333 @@
+"""Averaging over symmetry: merged maps, unique voxels, and a map as an operation sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gemmi
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from offbragg.conventions import FloatArray, IntArray
+from offbragg.crystal.cell import Cell
+from offbragg.crystal.grid import HklGrid
+from offbragg.crystal.symmetry import lattice_matrices, laue_rotations, laue_symbol
+from offbragg.errors import InputError
+from offbragg.maps.diffuse_map import DiffuseMap
+from offbragg.maps.equivalents import (
+    Observations,
+    gather_observations,
+)
+from offbragg.maps.provenance import make_step
+from offbragg.maps.statistics import kind_of, tabulate
+
+
+@dataclass(frozen=True)
+class MergeResult:
+    """A merged map and how well its observations agreed.
+
+    Attributes
+    ----------
+    map : DiffuseMap
+        The full sphere filled with the merged values.
+    statistics : mapping
+        The tables of `offbragg.maps.statistics.statistics`, of the observations before merging.
+    """
+
+    map: DiffuseMap
+    statistics: Any
+
+
+def merge(maps: DiffuseMap | Sequence[DiffuseMap], laue_group: str | None = None) -> MergeResult:
+    r"""Average equivalent voxels of one or more maps and fill the full sphere with the means.
+
+    .. math:: I = \frac{\sum n_i I_i}{\sum n_i}, \qquad
+              \sigma^2 = \frac{\sum n_i^2 \sigma_i^2}{(\sum n_i)^2}
+
+    over the voxels i of an orbit, with n the pixels that each averages: the result is the plain
+    mean of all pixels of the orbit, whichever voxel or map they fell in, so that merging maps of
+    parts of an experiment is the same as mapping it whole. The weights do not depend on what was
+    counted (weights 1/σ², from a voxel's own counts, pull means low), and for pixels that expect
+    like counts they are the best ones. Equal weights would count a voxel cut by the edge of the
+    scan, of one pixel, like one of fifty; they are used (n = 1) where a map has no ``count``.
+    The σ hold counting statistics only, not errors of scale, which more pixels do not reduce.
+
+    Parameters
+    ----------
+    maps : DiffuseMap or sequence of them
+        On one sampling; voxels are matched by hkl, and the same voxel in two maps is two
+        observations. A merged map counts as one observation an
+        orbit, so that its σ do not shrink; one merged by this group already comes back unchanged.
+    laue_group : str, optional
+        A Laue symbol ("4/m") or a space group (its Laue group is meant). Default: the group the
+        maps are merged by, else the Laue group of the first map's space group.
+
+    Returns
+    -------
+    MergeResult
+        Its map lies on the smallest centred grid that holds the given grids and every equivalent
+        of a measured voxel. ``sigma``, ``count`` (all pixels of the orbit), ``half_1`` and
+        ``half_2`` (averaged like the intensity) are there where every map has them.
+
+    Raises
+    ------
+    InputError
+        If samplings differ or do not fit the group, cells differ by more than 3 %, the group does
+        not fit the cell or does not contain one that a map is merged by, or nothing is measured.
+
+    Examples
+    --------
+    >>> grid = HklGrid((10, 10, 10, 90, 90, 90), [-1, 0, 1], [0], [0])
+    >>> observed = DiffuseMap(grid, np.array([2.0, 9.0, 4.0]).reshape(3, 1, 1), "P 1")
+    >>> merge(observed).map.intensity.ravel().tolist()
+    [3.0, 9.0, 3.0]
+    """
+    listed = [maps] if isinstance(maps, DiffuseMap) else list(maps)
+    if not listed:
+        raise InputError("merge: expected at least one map, got none")
+    merged_by = [x.laue_group for x in listed if x.laue_group is not None]
+    wanted = laue_group or (merged_by[0] if merged_by else listed[0].space_group)
+    rotations = laue_rotations(wanted)
+    for own in merged_by:
+        _check_contains(rotations, wanted, own)
+    if len(listed) == 1 and merged_by and len(laue_rotations(merged_by[0])) == len(rotations):
+        return MergeResult(listed[0], listed[0].statistics)
+    symbol = laue_symbol(wanted)
+    observations = gather_observations(listed, wanted)
+    d_min = _common_d_min(listed)
+    kind = "computed" if all(kind_of(x) == "computed" for x in listed) else "observed"
+    tables = tabulate(observations, symbol, d_min, kind)
+    kept = dict(listed[0].statistics) if len(listed) == 1 else {}
+    result = _fill_sphere(observations, rotations, d_min, np.result_type(*_dtypes(listed)))
+    step = make_step(
+        "merge",
+        {"laue_group": symbol, "weights": tables["about"]["weights"], "n_maps": len(listed)},
+    )
+    merged = replace(
+        result,
+        space_group=listed[0].space_group,
+        laue_group=symbol,
+        statistics=kept | tables,
+        provenance=(*(entry for x in listed for entry in x.provenance), step),
+    )
+    return MergeResult(merged, tables)
+
+
+def _dtypes(maps: Sequence[DiffuseMap]) -> list[np.dtype[Any]]:
+    return [x.intensity.dtype for x in maps]
+
+
+def _common_d_min(maps: Sequence[DiffuseMap]) -> float | None:
+    """Finest limit, where every map has one."""
+    limits = [x.grid.d_min for x in maps]
+    known = [x for x in limits if x is not None]
+    return min(known) if len(known) == len(limits) else None
+
+
+def _check_contains(rotations: IntArray, wanted: str, own: str) -> None:
+    """Refuse a group without an operation that a map is merged by already."""
+    have = {tuple(r.ravel()) for r in rotations}
+    if not {tuple(r.ravel()) for r in laue_rotations(own)} <= have:
+        raise InputError(f"laue_group must contain {own}, which the map is merged by, got {wanted}")
+
+
+def _fill_sphere(
+    observations: Observations,
+    rotations: IntArray,
+    d_min: float | None,
+    dtype: np.dtype[Any],
+) -> DiffuseMap:
+    """Put each orbit's means at all its equivalents, on a centred grid."""
+    source = observations.grid
+    nodes = _nodes(source, observations.flat[observations.first()])
+    matrices = lattice_matrices(rotations, source.sampling)
+    half = np.maximum(np.abs(source.first_index), np.abs(source.first_index + source.shape - 1))
+    for matrix in matrices:
+        half = np.maximum(half, np.abs(nodes @ matrix).max(axis=0))
+    target = _centred_grid(source.cell, half, source.sampling, d_min)
+    orbit = np.full(target.size, -1, dtype=np.int64)
+    for matrix in matrices:
+        place = nodes @ matrix + half
+        orbit[np.ravel_multi_index(tuple(place.T), target.shape)] = np.arange(len(nodes))
+    orbit = orbit.reshape(target.shape)
+
+    def spread(values: FloatArray | None) -> NDArray[np.floating] | None:
+        # Index −1, no orbit, takes the NaN put behind the values.
+        return None if values is None else np.append(values, np.nan).astype(dtype)[orbit]
+
+    variance = observations.mean_variance()
+    half_1, half_2 = (
+        None if x is None else observations.mean(x)
+        for x in (observations.half_1, observations.half_2)
+    )
+    intensity = spread(observations.mean(observations.intensity))
+    return DiffuseMap(
+        grid=target,
+        intensity=np.asarray(intensity),
+        sigma=spread(None if variance is None else np.sqrt(variance)),
+        count=_spread_counts(observations, orbit) if observations.is_counted else None,
+        half_1=spread(half_1),
+        half_2=spread(half_2),
+    )
+
+
+def _spread_counts(observations: Observations, orbit: IntArray) -> NDArray[np.integer]:
+    """Pixels of each orbit, at all its voxels; 0 elsewhere."""
+    total = np.append(np.rint(observations.sum(observations.weight)), 0).astype(np.int64)
+    fits = total.max() <= np.iinfo(np.int32).max
+    return (total.astype(np.int32) if fits else total)[orbit]
+
+
+def _nodes(grid: HklGrid, flat: IntArray) -> IntArray:
+    """Integer nodes (n, 3) of the sampled lattice at flat indices."""
+    return np.stack(np.unravel_index(flat, grid.shape), axis=-1) + grid.first_index
+
+
+def _centred_grid(
+    cell: Cell, half: IntArray, sampling: tuple[int, int, int], d_min: float | None = None
+) -> HklGrid:
+    axes = [np.arange(-n, n + 1) / s for n, s in zip(half, sampling, strict=True)]
+    return HklGrid(cell, axes[0], axes[1], axes[2], sampling, d_min)
+
+
+@dataclass(frozen=True)
+class UniqueVoxels:
+    """One entry an orbit of equivalent measured voxels.
+
+    Attributes
+    ----------
+    index : ndarray, shape (n,), int64
+        Index, in the map's flattened grid, of the orbit's first measured voxel.
+    hkl : ndarray, shape (n, 3), float64
+        Miller indices of that voxel, fractional between nodes.
+    intensity : ndarray, shape (n,), float64
+    sigma : ndarray, shape (n,), float64, or None
+    n_equivalents : ndarray, shape (n,), int64
+        Measured voxels of the orbit in the map.
+    """
+
+    index: IntArray
+    hkl: FloatArray
+    intensity: FloatArray
+    sigma: FloatArray | None
+    n_equivalents: IntArray
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+def unique_voxels(diffuse_map: DiffuseMap) -> UniqueVoxels:
+    """Give each set of equivalent measured voxels once.
+
+    Where the map is not merged, the equivalents under the Laue group of its space group are
+    averaged as `merge` does; the values of a merged map are taken once, as they are.
+
+    Raises
+    ------
+    InputError
+        If no voxel is measured, or the group does not fit the cell or the sampling.
+
+    Examples
+    --------
+    >>> grid = HklGrid((10, 10, 10, 90, 90, 90), [-1, 0, 1], [0], [0])
+    >>> voxels = unique_voxels(DiffuseMap(grid, np.array([2.0, 9.0, 4.0]).reshape(3, 1, 1)))
+    >>> voxels.intensity.tolist(), voxels.n_equivalents.tolist(), voxels.hkl[0].tolist()
+    ([3.0, 9.0], [2, 1], [-1.0, 0.0, 0.0])
+    """
+    merged = diffuse_map.laue_group is not None
+    laue_group = diffuse_map.laue_group or diffuse_map.space_group
+    observations = gather_observations([diffuse_map], laue_group, thin_merged=False)
+    first = observations.first()
+    variance: FloatArray | None
+    if merged:
+        intensity = observations.intensity[first]
+        variance = None if observations.variance is None else observations.variance[first]
+    else:
+        intensity = observations.mean(observations.intensity)
+        variance = observations.mean_variance()
+    index = observations.flat[first]
+    return UniqueVoxels(
+        index=index,
+        hkl=_nodes(observations.grid, index) / np.array(observations.grid.sampling),
+        intensity=intensity,
+        sigma=None if variance is None else np.sqrt(variance),
+        n_equivalents=observations.members(),
+    )
+
+
+def apply_operation(diffuse_map: DiffuseMap, operation: str | ArrayLike) -> DiffuseMap:
+    """Give the map as an operation sees it, I'(h) = I(h R), to be compared with the map itself.
+
+    With a symmetry operation that is how well equivalents agree; with any other it is the control
+    beside a figure (a wrong indexing). The cell and space group are kept as they are.
+
+    Parameters
+    ----------
+    diffuse_map : DiffuseMap
+    operation : str or array_like of int, shape (3, 3)
+        ``"h,k,-l"``, or R acting on row vectors.
+
+    Raises
+    ------
+    InputError
+        If it is no operation with determinant ±1, or the sampling does not fit it.
+
+    Examples
+    --------
+    >>> grid = HklGrid((10, 10, 10, 90, 90, 90), [0, 1], [0], [0, 1, 2])
+    >>> turned = apply_operation(DiffuseMap(grid, np.arange(6.0).reshape(2, 1, 3)), "l,k,-h")
+    >>> turned.grid.h.tolist(), turned.grid.l.tolist(), turned.intensity[:, 0, 0].tolist()
+    ([-2.0, -1.0, 0.0], [0.0, 1.0], [2.0, 1.0, 0.0])
+    """
+    rotation = _as_rotation(operation)
+    inverse = np.rint(np.linalg.inv(rotation)).astype(np.int64)
+    source = diffuse_map.grid
+    forward, backward = (lattice_matrices(r[None], source.sampling)[0] for r in (rotation, inverse))
+    last = source.first_index + np.array(source.shape) - 1
+    corners = np.array(np.meshgrid(*zip(source.first_index, last, strict=True))).reshape(3, -1).T
+    moved = corners @ backward
+    low, high = moved.min(axis=0), moved.max(axis=0)
+    axes = [np.arange(a, b + 1) / n for a, b, n in zip(low, high, source.sampling, strict=True)]
+    target = HklGrid(source.cell, axes[0], axes[1], axes[2], source.sampling, source.d_min)
+    place = _nodes(target, np.arange(target.size)) @ forward - source.first_index
+    inside = np.all((place >= 0) & (place < np.array(source.shape)), axis=1)
+    index = np.ravel_multi_index(tuple(place[inside].T), source.shape)
+
+    def move(values: NDArray[Any]) -> NDArray[Any]:
+        out = np.full(target.size, 0 if values.dtype.kind in "iu" else np.nan, dtype=values.dtype)
+        out[inside] = values.ravel()[index]
+        return out.reshape(target.shape)
+
+    optional: dict[str, Any] = {
+        name: move(values)
+        for name in ("sigma", "count", "half_1", "half_2")
+        if (values := getattr(diffuse_map, name)) is not None
+    }
+    return DiffuseMap(
+        grid=target,
+        intensity=move(diffuse_map.intensity),
+        space_group=diffuse_map.space_group,
+        provenance=diffuse_map.provenance,
+        **optional,
+    )
+
+
+def _as_rotation(operation: str | ArrayLike) -> IntArray:
+    """Rotation (3, 3) from a triplet in h, k, l or from a matrix."""
+    if isinstance(operation, str):
+        try:
+            rotation = np.array(gemmi.Op(operation).rot) / gemmi.Op.DEN
+        except (RuntimeError, ValueError):
+            raise InputError(
+                f'operation must be a triplet such as "h,k,-l", got {operation!r}'
+            ) from None
+    else:
+        rotation = np.asarray(operation, dtype=np.float64)
+    whole = np.rint(rotation).astype(np.int64)
+    if rotation.shape != (3, 3) or np.any(whole != rotation) or abs(np.linalg.det(whole)) != 1:
+        raise InputError(
+            f"operation must be a 3x3 matrix of determinant 1 or -1, got {operation!r}"
+        )
+    return whole
