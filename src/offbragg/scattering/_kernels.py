@@ -13,17 +13,38 @@ from numba import njit, prange
 
 
 @njit(cache=True)
+def _least_eigenvalue(d):
+    """Least eigenvalue of a symmetric matrix (3, 3), in closed form."""
+    off = d[0, 1] * d[0, 1] + d[0, 2] * d[0, 2] + d[1, 2] * d[1, 2]
+    if off == 0.0:
+        return min(d[0, 0], d[1, 1], d[2, 2])
+    mean = (d[0, 0] + d[1, 1] + d[2, 2]) / 3.0
+    a, b, c = d[0, 0] - mean, d[1, 1] - mean, d[2, 2] - mean
+    size = math.sqrt((a * a + b * b + c * c + 2.0 * off) / 6.0)
+    determinant = (
+        a * (b * c - d[1, 2] * d[1, 2])
+        - d[0, 1] * (d[0, 1] * c - d[1, 2] * d[0, 2])
+        + d[0, 2] * (d[0, 1] * d[1, 2] - b * d[0, 2])
+    )
+    cosine = min(1.0, max(-1.0, 0.5 * determinant / size**3))
+    angle = math.acos(cosine) / 3.0
+    return mean + 2.0 * size * math.cos(angle + 2.0 * math.pi / 3.0)
+
+
+@njit(cache=True)
 def pair_gaussians(first, second, same, fractions, isotropic, anisotropic, extra, to_index):
     """Centres and covariances, in grid steps, of the Gaussians of all pairs (first[i], second[j]).
 
     fractions (n_atoms, 3): positions in grid steps. isotropic (n, n) or (0, 0); anisotropic
     (n, n, 3, 3) or (0, 0, 0, 0); extra (n, 3, 3) or (0, 0, 0), uncorrelated on top. to_index (3, 3)
-    turns Å into grid steps. same: take i < j only. Covariances: xx xy xz yy yz zz.
+    turns Å into grid steps. same: take i < j only. Covariances: xx xy xz yy yz zz. Also the least
+    eigenvalue of each covariance, in Å².
     """
     n_first, n_second = len(first), len(second)
     n_pairs = n_first * (n_first - 1) // 2 if same else n_first * n_second
     centres = np.empty((n_pairs, 3))
     covariances = np.empty((n_pairs, 6))
+    least = np.empty(n_pairs)
     d = np.zeros((3, 3))
     pair = 0
     for i in range(n_first):
@@ -47,6 +68,7 @@ def pair_gaussians(first, second, same, fractions, isotropic, anisotropic, extra
                 for x in range(3):
                     for y in range(3):
                         d[x, y] += extra[a, x, y] + extra[b, x, y]
+            least[pair] = _least_eigenvalue(d)
             for x in range(3):
                 centres[pair, x] = fractions[a, x] - fractions[b, x]
             entry = 0
@@ -59,7 +81,7 @@ def pair_gaussians(first, second, same, fractions, isotropic, anisotropic, extra
                     covariances[pair, entry] = total
                     entry += 1
             pair += 1
-    return centres, covariances
+    return centres, covariances, least
 
 
 @njit(cache=True)
@@ -89,14 +111,60 @@ def slab_members(centres, covariances, radius, n_x, edges):
     return starts, members
 
 
+# How far a row's middle may move from the node that its profile is made for, in steps.
+_REACH = 4
+
+
 @njit(cache=True)
-def _splat_rows(grid, row_0, row_1, centre, c, weight, radius):
+def _fill_profile(profile, curvature, offset):
+    """Samples exp(-k²/2 l33² - k offset / l33²), k = -half..half, by geometric series."""
+    half = len(profile) // 2
+    profile[half] = 1.0
+    falling = math.exp(-curvature)
+    up_ratio = math.exp(-(0.5 + offset) * curvature)
+    down_ratio = math.exp(-(0.5 - offset) * curvature)
+    up, down = 1.0, 1.0
+    for k in range(1, half + 1):
+        up *= up_ratio
+        down *= down_ratio
+        profile[half + k] = up
+        profile[half - k] = down
+        up_ratio *= falling
+        down_ratio *= falling
+
+
+@njit(cache=True)
+def _add_row(grid, row, y, first, profile, start, n, value):
+    """Add value · profile[start : start + n] to a periodic line from node first on."""
+    n_z = grid.shape[2]
+    iz = first
+    while iz < 0:
+        iz += n_z
+    while iz >= n_z:
+        iz -= n_z
+    while n > 0:
+        m = min(n, n_z - iz)
+        i0 = np.uint64(iz)
+        s0 = np.uint64(start)
+        r0 = np.uint64(row)
+        y0 = np.uint64(y)
+        for t in range(np.uint64(m)):
+            grid[r0, y0, i0 + t] += value * profile[s0 + t]
+        start += m
+        n -= m
+        iz = 0
+
+
+@njit(cache=True)
+def _splat_rows(grid, row_0, row_1, centre, c, weight, radius, profile, turns):
     """Add one Gaussian to the rows row_0..row_1-1 of a periodic grid.
 
     Its samples come row by row from c = L Lᵀ: with u = L⁻¹ d the exponent is u·u, so that the
-    middle and the half width of each row follow without searching.
+    middle and the half width of each row follow without searching. A row is ``value`` times a
+    profile around the node z_ref; from row to row both change by geometric series, so that the
+    innermost loops only multiply and add. profile, turns: work space, 2 half + 1 numbers each.
     """
-    n_x, n_y, n_z = grid.shape
+    n_x, n_y, _ = grid.shape
     l11 = math.sqrt(c[0])
     l21 = c[1] / l11
     l31 = c[2] / l11
@@ -105,7 +173,16 @@ def _splat_rows(grid, row_0, row_1, centre, c, weight, radius):
     l33 = math.sqrt(c[5] - l31 * l31 - l32 * l32)
     peak = weight / ((2.0 * math.pi) ** 1.5 * l11 * l22 * l33)
     curvature = 1.0 / (l33 * l33)
-    falling = math.exp(-curvature)
+    half = int(radius * l33) + _REACH + 2
+    profile, turns = profile[: 2 * half + 1], turns[: 2 * half + 1]
+    inv_22 = 1.0 / l22
+    tilt = l32 / l22  # of the rows' middles, steps in z for a step in y
+    is_tilted = abs(tilt) > 1e-12
+    turn = math.exp(tilt * curvature)
+    turns[0] = math.exp(-half * tilt * curvature)
+    for k in range(2 * half):
+        turns[k + 1] = turns[k] * turn
+    y_falling = math.exp(-1.0 / (l22 * l22) - tilt * tilt * curvature)
     r2 = radius * radius
     x_half = radius * l11
     for ix in range(math.ceil(centre[0] - x_half), math.floor(centre[0] + x_half) + 1):
@@ -118,42 +195,50 @@ def _splat_rows(grid, row_0, row_1, centre, c, weight, radius):
             continue
         y_mid = centre[1] + l21 * u1
         y_half = l22 * math.sqrt(left)
-        for iy in range(math.ceil(y_mid - y_half), math.floor(y_mid + y_half) + 1):
-            u2 = (iy - y_mid) / l22
+        z_row = centre[2] + l31 * u1
+        z_ref, offset = 0, 2.0 * _REACH
+        value, growth = 0.0, 0.0
+        y_first = math.ceil(y_mid - y_half)
+        y = y_first % n_y
+        for iy in range(y_first, math.floor(y_mid + y_half) + 1):
+            u2 = (iy - y_mid) * inv_22
+            z_mid = z_row + l32 * u2
+            if abs(offset) > _REACH:
+                # First row, or the middle has moved on: begin again from the nearest node.
+                z_ref = round(z_mid)
+                offset = z_ref - z_mid
+                _fill_profile(profile, curvature, offset)
+                value = peak * math.exp(-0.5 * (u1 * u1 + u2 * u2 + offset * offset * curvature))
+                growth = math.exp(
+                    -(u2 + 0.5 / l22) / l22 + tilt * (offset - 0.5 * tilt) * curvature
+                )
             rest = left - u2 * u2
-            if rest <= 0.0:
-                continue
-            z_mid = centre[2] + l31 * u1 + l32 * u2
-            z_half = l33 * math.sqrt(rest)
-            first = math.ceil(z_mid - z_half)
-            n = math.floor(z_mid + z_half) - first + 1
-            if n <= 0:
-                continue
-            # exp(-t²/2 l33²) along the row by two multiplications a sample.
-            t = first - z_mid
-            value = peak * math.exp(-0.5 * (u1 * u1 + u2 * u2 + t * t * curvature))
-            ratio = math.exp(-(t + 0.5) * curvature)
-            line = grid[row, iy % n_y]
-            iz = first % n_z
-            while n > 0:
-                end = min(n_z, iz + n)
-                n -= end - iz
-                for z in range(iz, end):
-                    line[z] += value
-                    value *= ratio
-                    ratio *= falling
-                iz = 0
+            if rest > 0.0:
+                z_half = l33 * math.sqrt(rest)
+                first = math.ceil(z_mid - z_half)
+                n = math.floor(z_mid + z_half) - first + 1
+                _add_row(grid, row, y, first, profile, half + first - z_ref, n, value)
+            y = y + 1 if y + 1 < n_y else 0
+            value *= growth
+            growth *= y_falling
+            offset -= tilt
+            if is_tilted:
+                for k in range(len(profile)):
+                    profile[k] *= turns[k]
 
 
 @njit(cache=True, parallel=True)
 def splat(grid, centres, covariances, weights, radius, edges, starts, members):
     """Add Gaussians (centres, covariances in grid steps, total weights) to a periodic grid."""
+    longest = 2 * (int(radius * math.sqrt(np.max(covariances[:, 5]))) + _REACH + 2) + 1
     for s in prange(len(edges) - 1):
+        profile, turns = np.empty(longest), np.empty(longest)
         for m in range(starts[s], starts[s + 1]):
             g = members[m]
             _splat_rows(
-                grid, edges[s], edges[s + 1], centres[g], covariances[g], weights[g], radius
-            )
+                grid, edges[s], edges[s + 1], centres[g], covariances[g], weights[g], radius,
+                profile, turns,
+            )  # fmt: skip
 
 
 @njit(cache=True, parallel=True)

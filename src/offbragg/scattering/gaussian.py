@@ -285,33 +285,99 @@ def pair_sum_on_lattice(
     ndarray, ``lattice.shape``, float64
         [e²]; 0 beyond ``lattice.q_max``.
     """
-    plan = SplatPlan.for_tolerance(lattice, tolerance)
     q_squared = lattice.q_squared()
     names, index = unique_elements(elements)
     form_factors = [element_form_factor(name, q_squared) for name in names]
-    fractions = positions @ plan.to_index.T
-    independent = displacements.independent
-    extra = _NO_EXTRA if independent is None else independent
-    total = np.zeros(lattice.shape)
+    groups = _choose_groups(lattice, displacements, len(positions), len(names), tolerance)
+    to_index = groups[0].plan.to_index
+    fractions = positions @ to_index.T
+    extra = _NO_EXTRA if displacements.independent is None else displacements.independent
+    totals = [np.zeros(lattice.shape) for _ in groups]
     for a in range(len(names)):
         for b in range(a, len(names)):
-            grid = plan.real_space_grid()
+            grids = [group.plan.real_space_grid() for group in groups]
             for first, second, same in _pair_blocks(index, a, b):
-                centres, covariances = _kernels.pair_gaussians(
+                centres, covariances, least = _kernels.pair_gaussians(
                     first, second, same, fractions,
-                    displacements.isotropic, displacements.anisotropic, extra, plan.to_index,
+                    displacements.isotropic, displacements.anisotropic, extra, to_index,
                 )  # fmt: skip
                 weights = 2.0 * _pairs(np.outer(occupancies[first], occupancies[second]), same)
+                seen = weights != 0
                 if pair_weights is not None:
                     weights = weights * _pairs(pair_weights[np.ix_(first, second)], same)
                     seen = np.abs(weights) > tolerance**2
-                    centres, covariances = centres[seen], covariances[seen]
-                    weights = weights[seen]
-                plan.add(grid, centres, covariances, weights)
-            if np.any(grid):
-                total += plan.transform(grid).real * (form_factors[a] * form_factors[b])
-    total *= plan.unblur(q_squared)
-    return total
+                for group, grid in zip(groups, grids, strict=True):
+                    own = seen & (least >= group.lower) & (least < group.upper)
+                    group.plan.add(grid, centres[own], covariances[own], weights[own])
+            for group, grid, total in zip(groups, grids, totals, strict=True):
+                if np.any(grid):
+                    total += group.plan.transform(grid).real * (form_factors[a] * form_factors[b])
+    for group, total in zip(groups, totals, strict=True):
+        total *= group.plan.unblur(q_squared)
+    result: FloatArray = sum(totals[1:], totals[0])
+    return result
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Pairs whose least variance [Å²] is in [lower, upper), and the plan that serves them."""
+
+    lower: float
+    upper: float
+    plan: SplatPlan
+
+
+def _choose_groups(
+    lattice: HalfLattice,
+    displacements: Displacements,
+    n_atoms: int,
+    n_elements: int,
+    tolerance: float,
+) -> list[_Group]:
+    """One group of pairs, or two where wide Gaussians save more without blur than FFTs cost.
+
+    Decided on a sample of pairs; the transforms cost about 12 touched points a grid point.
+    """
+    everything = _Group(-np.inf, np.inf, SplatPlan.for_tolerance(lattice, tolerance))
+    least, mean = _sampled_variances(displacements, n_atoms)
+    if len(least) == 0:
+        return [everything]
+    n_pairs = n_atoms * (n_atoms - 1) / 2
+    transforms = 12.0 * n_elements * (n_elements + 1) / 2 * float(np.prod(everything.plan.shape))
+    best = [everything]
+    best_cost = n_pairs * float(np.mean(everything.plan.size_of(mean))) + transforms
+    for threshold in np.quantile(least, (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)):
+        plan = SplatPlan.for_tolerance(lattice, tolerance, max(float(threshold), 0.0))
+        sizes = np.where(least < threshold, everything.plan.size_of(mean), plan.size_of(mean))
+        cost = n_pairs * float(np.mean(sizes)) + 2 * transforms
+        if cost < best_cost:
+            best_cost = cost
+            best = [
+                _Group(-np.inf, float(threshold), everything.plan),
+                _Group(float(threshold), np.inf, plan),
+            ]
+    return best
+
+
+def _sampled_variances(
+    displacements: Displacements, n_atoms: int, n_sample: int = 4000
+) -> tuple[FloatArray, FloatArray]:
+    """Least eigenvalue and mean of D_ij [Å²] over pairs spread evenly through the list."""
+    if n_atoms < 2:
+        return np.empty(0), np.empty(0)
+    i, j = np.divmod(np.linspace(1, n_atoms**2 - 2, n_sample).astype(np.int64), n_atoms)
+    i, j = i[i != j], j[i != j]
+    d = np.zeros((len(i), 3, 3))
+    v = displacements.isotropic
+    if len(v):
+        d += (v[i, i] + v[j, j] - 2 * v[i, j])[:, None, None] * np.eye(3)
+    v = displacements.anisotropic
+    if len(v):
+        d += v[i, i] + v[j, j] - v[i, j] - v[i, j].transpose(0, 2, 1)
+    if displacements.independent is not None:
+        d += displacements.independent[i] + displacements.independent[j]
+    least = np.linalg.eigvalsh(d)[:, 0].astype(np.float64)
+    return least, np.trace(d, axis1=1, axis2=2) / 3
 
 
 def _pair_blocks(index: IntArray, a: int, b: int) -> Iterator[tuple[IntArray, IntArray, bool]]:

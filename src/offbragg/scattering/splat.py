@@ -33,9 +33,10 @@ OVERSAMPLING = 1.5
 # What truncation may cost, as a fraction of the tolerance. Its error is the same for all pairs, so
 # near q = 0 it adds up where aliasing does not; a tenth makes Gaussians a tenth larger.
 TRUNCATION_SHARE = 0.1
-# Rows of the grid are cut into this many slabs, whatever the number of threads: each slab is
-# filled by one thread, in the order of the Gaussians, so sums do not depend on the threads.
-N_SLABS = 32
+# The grid is cut into slabs of this many rows, whatever the number of threads: each slab is filled
+# by one thread, in the order of the Gaussians, so sums do not depend on the threads. Thinner slabs
+# would make most Gaussians, some 15 rows wide, be set up in many of them.
+SLAB_ROWS = 12
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,11 @@ class SplatPlan:
 
     @classmethod
     def for_tolerance(
-        cls, lattice: HalfLattice, tolerance: float, oversampling: float = OVERSAMPLING
+        cls,
+        lattice: HalfLattice,
+        tolerance: float,
+        least_variance: float = 0.0,
+        oversampling: float = OVERSAMPLING,
     ) -> SplatPlan:
         """Choose the grid, blur and cut-off so that a Gaussian's transform is good to tolerance.
 
@@ -72,6 +77,8 @@ class SplatPlan:
         lattice : HalfLattice
         tolerance : float
             Error of one transform as a fraction of its weight, 0 < tolerance < 1.
+        least_variance : float
+            Least eigenvalue [Å²] that the covariances will have: wide Gaussians need less blur.
         oversampling : float
             Grid steps per half of the shortest wave, > 1.
         """
@@ -92,12 +99,20 @@ class SplatPlan:
         )
         shape = (n_x, n_y, n_z)
         gap = _alias_gap(lattice, shape)
-        blur = 2 * np.log(1 / tolerance) / gap
+        blur = max(2 * np.log(1 / tolerance) / gap - least_variance, 0.0)
         cut = TRUNCATION_SHARE * tolerance * np.exp(-0.5 * blur * lattice.q_max**2)
         # Volume-weighted: the tail beyond ρ of a three-dimensional Gaussian holds `cut`.
         radius = float(np.sqrt(scipy.special.chdtri(3, cut)))
         to_index = (np.array(shape) / n)[:, None] * lattice.cell.frac_matrix
         return cls(lattice, shape, float(blur), radius, to_index)
+
+    def size_of(self, variance: FloatArray) -> FloatArray:
+        """Grid points that Gaussians of a mean variance [Å²] touch, about: what they cost."""
+        steps = (
+            self.radius * np.sqrt(variance + self.blur) * np.linalg.det(self.to_index) ** (1 / 3)
+        )
+        size: FloatArray = 4.0 / 3.0 * np.pi * steps**3
+        return size
 
     def real_space_grid(self) -> FloatArray:
         """Return an empty (zero) periodic grid of this plan."""
@@ -126,7 +141,8 @@ class SplatPlan:
         blurred = covariances[order] + step_blur[np.triu_indices(3)]
         placed = centres[order]
         kept = scipy.special.chdtr(3, self.radius**2)
-        edges = np.unique(np.linspace(0, self.shape[0], N_SLABS + 1).astype(np.int64))
+        n_slabs = max(1, self.shape[0] // SLAB_ROWS)
+        edges = np.linspace(0, self.shape[0], n_slabs + 1).astype(np.int64)
         starts, members = _kernels.slab_members(placed, blurred, self.radius, self.shape[0], edges)
         _kernels.splat(
             grid, placed, blurred, weights[order] / kept, self.radius, edges, starts, members
