@@ -1,0 +1,101 @@
+r"""Weighted least squares between a map and a model, scale and background profiled out.
+
+.. math:: O(\theta) = \min_{s, c} \sum_q \omega(q)
+          \left[I_{obs} - s\, I_{diffuse}(q; \theta) - \textstyle\sum_k c_k B_k(|q|)\right]^2
+
+For given θ the best s and c_k are a linear problem: the background's part of data and model is
+projected out once by an orthonormal basis, the scale is one division.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from offbragg.conventions import FloatArray
+
+
+@dataclass(frozen=True)
+class ProjectedProblem:
+    """Data, weights and background of a fit, with the background projected out.
+
+    Attributes
+    ----------
+    data : ndarray, shape (n,)
+        √ω I_obs, less its part in the background.
+    root_weights : ndarray, shape (n,)
+        √ω.
+    orthonormal : ndarray, shape (n, n_functions)
+        Q of √ω B = Q R.
+    """
+
+    data: FloatArray
+    root_weights: FloatArray
+    orthonormal: FloatArray
+
+    @classmethod
+    def build(
+        cls, intensity: FloatArray, sigma: FloatArray | None, basis: FloatArray
+    ) -> ProjectedProblem:
+        """Weight by 1/σ² (by 1 without σ) and take the background out of the data."""
+        root_weights = np.ones(len(intensity)) if sigma is None else 1.0 / sigma
+        orthonormal = _orthonormal(basis * root_weights[:, None])
+        problem = cls(np.empty(0), root_weights, orthonormal)
+        return cls(problem.project(root_weights * intensity), root_weights, orthonormal)
+
+    def project(self, weighted: FloatArray) -> FloatArray:
+        """Take the background's part out of weighted values (n,) or (n, m)."""
+        projected: FloatArray = weighted - self.orthonormal @ (self.orthonormal.T @ weighted)
+        return projected
+
+    def model_part(self, model: FloatArray) -> FloatArray:
+        """Weighted model intensities with the background's part taken out, (n,)."""
+        return self.project(self.root_weights * model)
+
+    def scale(self, part: FloatArray) -> float:
+        """Best scale for a model part; 0 where it is all background."""
+        square = float(part @ part)
+        return float(part @ self.data) / square if square > 0 else 0.0
+
+    def residuals(self, model: FloatArray) -> FloatArray:
+        """Weighted residuals (n,) at the best scale and background."""
+        part = self.model_part(model)
+        return self.data - self.scale(part) * part
+
+    def jacobian(self, model: FloatArray, derivatives: FloatArray) -> FloatArray:
+        """Derivatives (n, n_parameters) of the residuals, scale and background following.
+
+        ``derivatives`` (n, n_parameters) are those of the model; the small term that is
+        orthogonal to the model's own range is left out (Kaufman, 1975).
+        """
+        part = self.model_part(model)
+        moved = self.project(self.root_weights[:, None] * derivatives)
+        square = float(part @ part)
+        if square > 0:
+            moved = moved - part[:, None] * ((part @ moved) / square)
+        jacobian: FloatArray = -self.scale(part) * moved
+        return jacobian
+
+
+def background_coefficients(
+    intensity: FloatArray, sigma: FloatArray | None, basis: FloatArray
+) -> FloatArray:
+    """Weighted least-squares coefficients (n_functions,) of a basis for values (n,)."""
+    if basis.shape[1] == 0:
+        return np.zeros(0)
+    root_weights = np.ones(len(intensity)) if sigma is None else 1.0 / sigma
+    solution, *_ = np.linalg.lstsq(basis * root_weights[:, None], root_weights * intensity)
+    coefficients: FloatArray = solution
+    return coefficients
+
+
+def _orthonormal(matrix: FloatArray) -> FloatArray:
+    """Orthonormal basis of a matrix's columns; columns without support are dropped."""
+    if matrix.shape[1] == 0:
+        return matrix
+    norms = np.linalg.norm(matrix, axis=0)
+    q, r = np.linalg.qr(matrix[:, norms > 0])
+    kept = np.abs(np.diag(r)) > 1e-10 * norms[norms > 0]
+    orthonormal: FloatArray = q[:, kept]
+    return orthonormal
