@@ -40,6 +40,7 @@ class SimulationOptions:
     adps: str = "model"
     crystal_size: tuple[int, int, int] | None = None
     rtol: float = DEFAULT_RTOL
+    voxel_average: bool = False
 
     def __post_init__(self) -> None:
         if self.part not in PARTS:
@@ -60,6 +61,7 @@ def simulate(
     *,
     crystal_size: tuple[int, int, int] | None = None,
     rtol: float = DEFAULT_RTOL,
+    voxel_average: bool = False,
 ) -> DiffuseMap:
     """Compute the map of a structure that moves as a disorder model says.
 
@@ -80,6 +82,9 @@ def simulate(
         Cells of a finite crystal along a, b, c, for the Bragg part.
     rtol : float
         Largest error wanted, as a fraction of the mean diffuse intensity.
+    voxel_average : bool
+        Give the diffuse part as its mean over each voxel, as a map of averaged pixels has it,
+        instead of its value at the voxel's centre. Twice the work.
 
     Returns
     -------
@@ -96,7 +101,7 @@ def simulate(
     -----
     A model with correlations takes O(n_atoms²) time, otherwise O(n_atoms), plus a few FFTs.
     """
-    options = SimulationOptions(part, adps, crystal_size, rtol)
+    options = SimulationOptions(part, adps, crystal_size, rtol, voxel_average)
     cell = structure.require_cell()
     check_cells_agree(cell, grid.cell, "structure and grid")
     own_grid = replace(grid, cell=cell)
@@ -124,7 +129,7 @@ def _diffuse(
     """Diffuse intensity of a cell: one copy's, summed over the operations."""
     unit = model.coherent_unit(structure)
     rotations = lattice_matrices(space_group_operations(unit.space_group).rotations, grid.sampling)
-    lattice = lattice_for(grid, rotations, q_max)
+    lattice = replace(lattice_for(grid, rotations, q_max), voxel_average=options.voxel_average)
     copy = model.diffuse_on_lattice(lattice, unit, options.adps, options.rtol)
     return gather(copy, lattice, grid, rotations)
 

@@ -15,7 +15,12 @@ from offbragg.crystal.structure import AtomicStructure
 from offbragg.disorder.base import DisorderModel, Parameter
 from offbragg.errors import InputError
 from offbragg.scattering.form_factors import element_form_factor, unique_elements
-from offbragg.scattering.gaussian import DEFAULT_RTOL, Displacements, pair_sum_on_lattice
+from offbragg.scattering.gaussian import (
+    DEFAULT_RTOL,
+    Displacements,
+    pair_sum_on_lattice,
+    voxel_weights,
+)
 from offbragg.scattering.lattice import HalfLattice
 
 KERNELS = ("exponential", "gaussian")
@@ -117,6 +122,9 @@ class LiquidLike(DisorderModel):
         q_squared = lattice.q_squared()
         x = q_squared * self.rms_displacement**2
         correlation = self.correlation(structure.positions)
+        weights: FloatArray | float = 1.0
+        if lattice.voxel_average:
+            weights = voxel_weights(lattice, structure.positions)
         self_term = np.zeros(lattice.shape)
         names, index = unique_elements(structure.elements)
         for number, name in enumerate(names):
@@ -126,7 +134,7 @@ class LiquidLike(DisorderModel):
         for n in range(1, order + 1):
             pairs = pair_sum_on_lattice(
                 lattice, structure.positions, structure.elements, structure.occupancies,
-                Displacements(), rtol, correlation**n,
+                Displacements(), rtol, weights * correlation**n,
             )  # fmt: skip
             total += x**n / math.factorial(n) * (self_term + pairs)
         within = q_squared <= lattice.q_max**2 * (1 + 1e-9)

@@ -109,7 +109,8 @@ class RigidBody(DisorderModel):
         rtol: float = DEFAULT_RTOL,
     ) -> FloatArray:
         """Diffuse intensity [e²] of one copy; closed form for one body that only translates."""
-        if self.bodies is not None or self.libration is not None or self.screw is not None:
+        only_translates = self.bodies is None and self.libration is None and self.screw is None
+        if lattice.voxel_average or not only_translates:
             return super().diffuse_on_lattice(lattice, structure, adps, rtol)
         translation = np.asarray(self.translation)
         atoms = (structure.elements, structure.occupancies)

@@ -86,8 +86,7 @@ def background_coefficients(
         return np.zeros(0)
     root_weights = np.ones(len(intensity)) if sigma is None else 1.0 / sigma
     solution, *_ = np.linalg.lstsq(basis * root_weights[:, None], root_weights * intensity)
-    coefficients: FloatArray = solution
-    return coefficients
+    return np.asarray(solution, dtype=np.float64)
 
 
 def _orthonormal(matrix: FloatArray) -> FloatArray:

@@ -22,6 +22,7 @@ from offbragg.inference.held_out import choose_held_out
 from offbragg.inference.objective import ProjectedProblem, background_coefficients
 from offbragg.inference.parameters import ParameterVector
 from offbragg.inference.result import FitResult, FittedParameter
+from offbragg.inference.weights import with_expected_sigma
 from offbragg.maps.comparison import compare
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.maps.equivalents import symmetry_orbits
@@ -52,6 +53,7 @@ class FitOptions:
     held_out: float = 0.1
     block_edge: int | None = None
     max_evaluations: int = 60
+    voxel_average: bool | None = None
 
 
 def fit(
@@ -72,7 +74,8 @@ def fit(
     Parameters
     ----------
     observed : DiffuseMap
-        Weighted by 1/σ² where it has σ, by 1 otherwise.
+        Weighted by 1/σ² where it has σ, by 1 otherwise; σ as `with_expected_sigma` gives it where
+        the map has counts of averaged pixels.
     structure : AtomicStructure
         Its cell gives q; the map's hkl decide which voxels are computed.
     model : DisorderModel
@@ -92,6 +95,9 @@ def fit(
         Edge of these blocks, in reciprocal-lattice units.
     max_evaluations : int
         Simulations to make at most.
+    voxel_average : bool, optional
+        Compare with the model's means over voxels; where not given, if the map has counts of
+        averaged pixels.
     rng : numpy.random.Generator, optional
         Draws the blocks; seeded with 0 where not given.
     progress : Progress
@@ -111,7 +117,10 @@ def fit(
     Costs one simulation a step and one a refined parameter, 10 to 40 in all.
     """
     settings = _as_options(refine, options)
+    if settings.voxel_average is None:
+        settings = replace(settings, voxel_average=observed.count is not None)
     vector = ParameterVector.of(model, settings.refine)
+    observed = with_expected_sigma(observed)
     check_cells_agree(structure.require_cell(), observed.cell, "structure and map")
     data = _select(observed, settings, rng or np.random.default_rng(0))
     evaluate = _Evaluator(structure, vector, data, settings, progress)
@@ -193,7 +202,13 @@ class _Evaluator:
         self.n_evaluations += 1
         self.progress.step()
         model = self.vector.model_at(vector)
-        return simulate(self.structure, model, self.data.grid, adps=self.settings.adps)
+        return simulate(
+            self.structure,
+            model,
+            self.data.grid,
+            adps=self.settings.adps,
+            voxel_average=bool(self.settings.voxel_average),
+        )
 
     def at_voxels(self, computed: DiffuseMap) -> FloatArray:
         """Intensities (n_unique,) of a computed map at the unique voxels."""
@@ -314,7 +329,7 @@ def _assemble(
         model_map=model_map,
         statistics=_statistics(observed, model_map, data, columns @ coefficients),
         background={"q": q_table, "intensity": background},
-        converged=solution.converged and coefficients[0] > 0,
+        converged=bool(solution.converged and coefficients[0] > 0),
         message=message,
         n_evaluations=evaluate.n_evaluations,
     )

@@ -41,7 +41,7 @@ def make_step(what: str, options: object = None, **more: Any) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Turn a value into what JSON has: mappings, lists, text, numbers.
+    """Turn a value into what JSON has: mappings, lists, text, finite numbers, None.
 
     >>> plain({"shape": (2, 3), "at": np.float64(0.5)})
     {'shape': [2, 3], 'at': 0.5}
@@ -56,7 +56,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(entry) for entry in value]
     if isinstance(value, np.generic):
-        return value.item()
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return str(value)

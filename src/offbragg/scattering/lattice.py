@@ -27,12 +27,16 @@ class HalfLattice:
         Largest index along each axis.
     q_max : float
         Largest \|q\| [Å⁻¹] at which values are wanted.
+    voxel_average : bool
+        Whether values are means over the voxels around the nodes, as a map of averaged pixels
+        has them, rather than values at the nodes.
     """
 
     cell: Cell
     sampling: tuple[int, int, int]
     extent: tuple[int, int, int]
     q_max: float
+    voxel_average: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -1,0 +1,132 @@
+"""What a command prints: tables or one JSON object on stdout, progress and logs on stderr."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+from rich.table import Table
+
+from offbragg.maps.provenance import plain
+
+_WIDTH = 160  # of tables where stdout is no terminal
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command did.
+
+    Attributes
+    ----------
+    result : mapping
+        Figures, as JSON has them.
+    outputs : mapping of str to Path
+        Files written.
+    text : str
+        For people, in place of the figures.
+    tables : sequence of (title, columns, rows)
+        For people.
+    """
+
+    result: Mapping[str, Any] = field(default_factory=dict)
+    outputs: Mapping[str, Path] = field(default_factory=dict)
+    text: str = ""
+    tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence[object]]]] = ()
+
+
+class BarProgress:
+    """A progress bar on stderr where that is a terminal; otherwise nothing."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        self._bar = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> BarProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def start(self, what: str, total: int) -> None:
+        """Begin a piece of work: its bar takes the place of the one before."""
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+        self._task = self._bar.add_task(what, total=total)
+
+    def step(self, n: int = 1) -> None:
+        """Move the bar on."""
+        if self._task is not None:
+            self._bar.advance(self._task, n)
+
+
+def set_up_logging(*, verbose: bool) -> None:
+    """Send the package's log to stderr: warnings, or everything."""
+    logger = logging.getLogger("offbragg")
+    logger.handlers.clear()
+    handler = RichHandler(
+        console=Console(stderr=True), show_time=verbose, show_path=False, show_level=True
+    )
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO if verbose else logging.WARNING)
+    logger.propagate = False
+
+
+def emit(command: str, outcome: Outcome, *, as_json: bool) -> None:
+    """Print an outcome on stdout."""
+    if as_json:
+        sys.stdout.write(
+            json.dumps(
+                {
+                    "command": command,
+                    "version": version("offbragg"),
+                    "outputs": {name: str(path) for name, path in outcome.outputs.items()},
+                    "result": plain(outcome.result),
+                },
+                allow_nan=False,
+            )
+            + "\n"
+        )
+        return
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=_WIDTH)
+    if outcome.text:
+        console.print(outcome.text, markup=False)
+    for title, columns, rows in outcome.tables:
+        table = Table(title=title or None, title_justify="left")
+        for column in columns:
+            table.add_column(column)
+        for row in rows:
+            table.add_row(*(show(cell) for cell in row))
+        console.print(table)
+    for name, path in outcome.outputs.items():
+        console.print(f"{name}: {path}", markup=False, soft_wrap=True)
+
+
+def show(value: object) -> str:
+    """Write a cell of a table: numbers to four digits, nothing as a dash."""
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4g}" if value == value else "–"
+    return str(value)

@@ -1,0 +1,77 @@
+"""The program `offbragg`: its commands, its exit codes, one clear line on bad input.
+
+Exit 0: done. 1: failed, bad input included. 2: wrong use.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from cyclopts import App, CycloptsError, Parameter
+
+from offbragg.cli import fitting, forward, mapping
+from offbragg.cli.console import Outcome, emit, set_up_logging
+from offbragg.cli.options import Common, flag_name
+from offbragg.errors import OffbraggError
+
+DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+
+logger = logging.getLogger(__name__)
+
+
+def build_app() -> App:
+    """Build the tree of commands; nothing is run."""
+    app = App(
+        name="offbragg",
+        help="Macromolecular diffuse X-ray scattering: images to maps to correlated motions.",
+        version=version("offbragg"),
+        default_parameter=Parameter(name_transform=flag_name, negative_iterable=""),
+        help_format="plaintext",
+    )
+    app.command(fitting.demo)
+    app.command(forward.simulate)
+    app.command(forward.expose)
+    app.command(mapping.map_images, name="map")
+    app.command(mapping.merge)
+    app.command(mapping.stats)
+    app.command(fitting.fit)
+    app.command(mapping.compare)
+    app.command(mapping.import_map, name="import")
+    app.command(mapping.info)
+    return app
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return the exit code."""
+    app = build_app()
+    try:
+        command, bound, _ = app.parse_args(list(arguments), print_error=False, exit_on_error=False)
+    except (CycloptsError, OffbraggError) as error:
+        line = " ".join(str(error).split())
+        sys.stderr.write(f"offbragg: {line} (see offbragg --help)\n")
+        return WRONG_USE
+    common = bound.arguments.get("common") or Common()
+    set_up_logging(verbose=common.verbose)
+    try:
+        outcome = command(*bound.args, **bound.kwargs)
+        if isinstance(outcome, Outcome):
+            emit(arguments[0], outcome, as_json=common.json)
+    except BrokenPipeError:
+        return FAILED
+    except (OffbraggError, OSError, MemoryError) as error:
+        line = " ".join(str(error).split()) or type(error).__name__
+        sys.stderr.write(f"offbragg: {line}\n")
+        logger.info("where", exc_info=error)
+        return FAILED
+    except KeyboardInterrupt:
+        sys.stderr.write("offbragg: interrupted\n")
+        return INTERRUPTED
+    return DONE
+
+
+def main() -> None:
+    """Entry point of the program."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,186 @@
+"""Commands on images and maps: map, merge, stats, compare, import, info."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from cyclopts import Parameter
+
+from offbragg.cli.console import BarProgress, Outcome
+from offbragg.cli.options import Common, Output
+from offbragg.cli.tables import map_figures, map_summary, shell_tables
+from offbragg.errors import InputError, OffbraggError
+from offbragg.maps.comparison import compare as compare_maps
+from offbragg.maps.importers import import_map as read_foreign
+from offbragg.maps.io import read_map, write_map
+from offbragg.maps.statistics import statistics
+from offbragg.maps.symmetrize import merge as merge_maps
+from offbragg.reduction.experiment import read_experiments
+from offbragg.reduction.options import MapOptions
+from offbragg.reduction.pipeline import compute_map
+
+
+def map_images(
+    *expt: Path,
+    output: Output,
+    options: Annotated[MapOptions, Parameter(name="*")],
+    common: Common | None = None,
+) -> Outcome:
+    """Average the pixels of rotation images in voxels of reciprocal space.
+
+    Parameters
+    ----------
+    expt
+        DIALS experiment lists.
+    output
+        Map file to write.
+    """
+    if not expt:
+        raise InputError("map needs at least one .expt file")
+    experiments = [e for path in expt for e in read_experiments(path, options.images)]
+    rng = np.random.default_rng(options.seed)
+    with BarProgress() as progress:
+        observed = compute_map(experiments, options, rng, progress)
+    write_map(output, observed)
+    return map_summary(observed, output)
+
+
+def merge(
+    *maps: Path, output: Output, laue_group: str | None = None, common: Common | None = None
+) -> Outcome:
+    """Average equivalent voxels, of one map or several, and fill the sphere with the means.
+
+    Parameters
+    ----------
+    maps
+        Map files.
+    output
+        Map file to write.
+    laue_group
+        Laue group or space group; the map's own if not given.
+    """
+    if not maps:
+        raise InputError("merge needs at least one map file")
+    merged = merge_maps([read_map(path) for path in maps], laue_group)
+    write_map(output, merged.map)
+    return Outcome(
+        {"laue_group": merged.map.laue_group, "statistics": merged.statistics},
+        {"map": output},
+        "",
+        shell_tables(merged.statistics, f"before merging by {merged.map.laue_group}, overall last"),
+    )
+
+
+def stats(map_file: Path, /, *, n_shells: int = 10, common: Common | None = None) -> Outcome:
+    """Tell how well a map agrees with itself, by resolution.
+
+    Parameters
+    ----------
+    map_file
+        Map file.
+    n_shells
+        Rows of the table.
+    """
+    if n_shells < 1:
+        raise InputError(f"--n-shells must be >= 1, got {n_shells}")
+    table = statistics(read_map(map_file), n_shells)
+    note = str(table["about"].get("note", ""))
+    return Outcome(table, {}, note, shell_tables(table, "overall last"))
+
+
+def compare(
+    a: Path,
+    b: Path,
+    /,
+    *,
+    d_max: float | None = None,
+    d_min: float | None = None,
+    anisotropic: bool = True,
+    n_shells: int = 10,
+    common: Common | None = None,
+) -> Outcome:
+    """Compare two maps at the hkl that both have.
+
+    Parameters
+    ----------
+    a
+        Map file.
+    b
+        Map file.
+    d_max
+        Low-resolution limit [Å].
+    d_min
+        High-resolution limit [Å].
+    anisotropic
+        Take each map's mean in shells of 0.01 Å⁻¹ off first.
+    n_shells
+        Rows of the table.
+    """
+    table = compare_maps(read_map(a), read_map(b), d_max, d_min, anisotropic, n_shells)
+    names = [f.name for f in dataclasses.fields(table.overall)]
+    rows = [dataclasses.astuple(row) for row in (*table.shells, table.overall)]
+    return Outcome(dataclasses.asdict(table), {}, "", [("overall last", names, rows)])
+
+
+def import_map(
+    file: Path,
+    /,
+    *,
+    output: Output,
+    cell: tuple[float, float, float, float, float, float] | None = None,
+    space_group: str | None = None,
+    key: str | None = None,
+    common: Common | None = None,
+) -> Outcome:
+    """Turn a map of another program into a map file: LUNUS .lat, NumPy .npz.
+
+    Parameters
+    ----------
+    file
+        File of the other program.
+    output
+        Map file to write.
+    cell
+        Unit cell a b c alpha beta gamma, where the file has none.
+    space_group
+        Space group, where the file has none.
+    key
+        Name of the array in an .npz file.
+    """
+    imported = read_foreign(file, cell=cell, space_group=space_group, key=key)
+    write_map(output, imported)
+    return map_summary(imported, output)
+
+
+def info(file: Path, /, *, common: Common | None = None) -> Outcome:
+    """Tell what a map file or an experiment list holds.
+
+    Parameters
+    ----------
+    file
+        Map file or .expt.
+    """
+    if file.suffix in (".expt", ".json"):
+        rows = []
+        for number, experiment in enumerate(read_experiments(file)):
+            figures = {
+                "experiment": number,
+                "n_images": experiment.n_images,
+                "n_panels": len(experiment.detector),
+                "wavelength": experiment.beam.wavelength,
+                "space_group": experiment.crystal.space_group,
+                "cell": list(experiment.crystal.cell),
+                "template": str(experiment.template),
+            }
+            rows.append(figures)
+        table = [tuple(str(value) for value in row.values()) for row in rows]
+        return Outcome({"experiments": rows}, {}, "", [("", list(rows[0]), table)])
+    try:
+        figures = map_figures(read_map(file))
+    except OffbraggError as error:
+        raise InputError(f"{error} (info reads map files and .expt files)") from None
+    summary = [(name.replace("_", " "), str(value)) for name, value in figures.items()]
+    return Outcome(figures, {}, "", [("", ("map", ""), summary)])

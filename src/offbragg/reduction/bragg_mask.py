@@ -1,0 +1,166 @@
+r"""Which pixels see Bragg peaks: those that come within a radius of a node of the lattice.
+
+The distance is sqrt(Δᵀ G Δ) from the nearest node that the centring allows, Δ the difference in
+hkl: G = 1 for a radius in reciprocal-lattice units, the reciprocal metric for one in Å⁻¹ (1/d,
+without 2π). For an image of a rotation it is the distance from the whole path that the pixel's
+centre takes during the exposure, not from its middle only: at h = 50 an image of ½° moves by
+0.4 reciprocal-lattice units, and what it passes it records. Nodes that screw axes and glide
+planes leave empty count as nodes; those that the centring leaves out do not.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from offbragg.conventions import BoolArray, FloatArray
+from offbragg.crystal.cell import Cell
+from offbragg.crystal.symmetry import space_group_operations
+from offbragg.errors import InputError
+
+#: Words for the unit of the radius.
+RADIUS_UNITS = ("rlu", "1/angstrom")
+
+# A path within this many cells of a node is found; larger radii leave nothing of a map.
+_LARGEST_SPAN = 1
+_LARGEST_MODULUS = 3  # more would not fit in the 64 bits that the compiled loop takes
+
+
+@dataclass(frozen=True)
+class BraggMask:
+    """The nodes of a crystal, and how close to them a pixel may come.
+
+    Attributes
+    ----------
+    cell : Cell
+    space_group : str
+        Only its centring matters.
+    radius : float
+        Pixels that come closer are excluded; 0 excludes none.
+    unit : str
+        ``"rlu"``, reciprocal-lattice units, or ``"1/angstrom"``, Å⁻¹ without 2π.
+
+    Raises
+    ------
+    InputError
+        If the unit is another word, the radius is negative, or it reaches beyond the next node.
+    """
+
+    cell: Cell
+    space_group: str
+    radius: float
+    unit: str = "rlu"
+
+    def __post_init__(self) -> None:
+        if self.unit not in RADIUS_UNITS:
+            raise InputError(f"bragg_radius_unit must be one of {RADIUS_UNITS}, got {self.unit!r}")
+        if not (np.isfinite(self.radius) and self.radius >= 0):
+            raise InputError(f"bragg_radius must be >= 0, got {self.radius}")
+        if self.index_reach >= 0.95 + _LARGEST_SPAN / 2:
+            raise InputError(
+                "bragg_radius must reach less than 1.45 reciprocal-lattice units along each axis, "
+                f"got {self.radius} {self.unit}, {self.index_reach:.2f} units"
+            )
+
+    @property
+    def index_reach(self) -> float:
+        """Largest difference in any one index within the radius."""
+        return self.radius * (1.0 if self.unit == "rlu" else max(self.cell[:3]))
+
+    @property
+    def metric(self) -> FloatArray:
+        """G (3, 3): squared distance per squared difference in hkl, in the square of the unit."""
+        if self.unit == "rlu":
+            return np.eye(3)
+        return self.cell.frac_matrix @ self.cell.frac_matrix.T
+
+    def kernel_arguments(self) -> tuple[object, ...]:
+        """Give the numbers that the compiled loops take; see `_kernels.is_near_node`."""
+        reach = self.index_reach
+        span = 0 if reach < 0.45 else _LARGEST_SPAN
+        # A point of the path that is within reach of a node lies in the cube around it (of cubes
+        # 2 span + 1 wide), and so do its surroundings up to 0.5 + span − reach either side.
+        spacing = 2 * (0.5 + span - reach)
+        safe = 1.0 - reach if span == 0 else 0.0
+        g = self.metric
+        metric = (g[0, 0], g[1, 1], g[2, 2], g[0, 1], g[0, 2], g[1, 2])
+        nodes = allowed_nodes(self.space_group)
+        bits = sum(1 << int(bit) for bit in np.flatnonzero(nodes))
+        return (
+            float(self.radius),
+            safe,
+            float(spacing),
+            tuple(float(number) for number in metric),
+            len(nodes),
+            bits,
+            span,
+        )
+
+
+def allowed_nodes(space_group: object) -> BoolArray:
+    """Tell which nodes the centring leaves, by hkl modulo n.
+
+    Returns
+    -------
+    ndarray, shape (n, n, n), bool
+        n = 1 for primitive lattices, 2 for A, B, C, I, F, 3 for R in hexagonal axes.
+
+    Examples
+    --------
+    >>> allowed_nodes("I 2 3").tolist()
+    [[[True, False], [False, True]], [[False, True], [True, False]]]
+    """
+    operations = space_group_operations(space_group)
+    pure = np.all(operations.rotations == np.eye(3, dtype=np.int64), axis=(1, 2))
+    translations = operations.translations[pure]
+    denominators = [Fraction(x).limit_denominator(24).denominator for x in translations.ravel()]
+    n = math.lcm(*denominators)
+    if n > _LARGEST_MODULUS:
+        raise InputError(f"space group {space_group!r}: its centring has parts of 1/{n}, too fine")
+    hkl = np.stack(np.meshgrid(*[np.arange(n)] * 3, indexing="ij"), axis=-1)
+    phase = hkl @ translations.T
+    allowed: BoolArray = np.all(np.abs(phase - np.rint(phase)) < 1e-6, axis=-1)
+    return allowed
+
+
+def bragg_distance(
+    hkl: ArrayLike, space_group: object = "P 1", metric: FloatArray | None = None
+) -> FloatArray:
+    """Compute the distance of points from the nearest Bragg node.
+
+    Parameters
+    ----------
+    hkl : array_like, shape (..., 3)
+        Fractional Miller indices.
+    space_group : str
+        Its centring says which nodes there are.
+    metric : ndarray, shape (3, 3), optional
+        See `BraggMask.metric`; the identity by default.
+
+    Returns
+    -------
+    ndarray, shape (...)
+        In reciprocal-lattice units by default.
+
+    Examples
+    --------
+    >>> bragg_distance([[1.0, 0.0, 0.25], [1.0, 0.0, 0.0]], "C 1 2 1").tolist()
+    [1.0307764064044151, 1.0]
+    """
+    points = np.asarray(hkl, dtype=np.float64)
+    nodes = allowed_nodes(space_group)
+    near = np.rint(points)
+    best = np.full(points.shape[:-1], np.inf)
+    for step in np.ndindex(5, 5, 5):
+        node = near + np.array(step) - 2
+        delta = points - node
+        square = np.einsum("...x,...x->...", delta, delta if metric is None else delta @ metric)
+        index = node.astype(np.int64) % len(nodes)
+        there = nodes[index[..., 0], index[..., 1], index[..., 2]]
+        best = np.minimum(best, np.where(there, square, np.inf))
+    distance: FloatArray = np.sqrt(best)
+    return distance

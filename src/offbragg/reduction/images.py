@@ -1,0 +1,176 @@
+"""The pixels of an experiment: one file an image (SMV, CBF, TIFF, …) or HDF5 stacks (NXmx).
+
+`open_images` looks at the names in an experiment, checks that the files are there, and gives a
+source whose ``read(index)`` returns one array a panel. Sources may be read from several threads.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import logging
+import re
+import struct
+import zlib
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import fabio
+import numpy as np
+from fabio.fabioutils import BytesIO
+
+from offbragg.errors import FormatError, MissingFileError
+from offbragg.reduction.experiment import Experiment
+from offbragg.reduction.panel_arrays import Pixels, split_panels
+from offbragg.reduction.stacks import HDF5_SUFFIXES, StackedImages
+
+# What fabio lets out on damaged files, besides its own errors, which are among these.
+READ_ERRORS = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    EOFError,
+    AssertionError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
+
+
+class ImageSource(Protocol):
+    """Images of one experiment, in the order of its scan; a context manager that closes them."""
+
+    @property
+    def n_images(self) -> int:
+        """Number of images."""
+
+    def read(self, index: int) -> tuple[Pixels, ...]:
+        """Read image ``index``, from 0: an array (slow, fast) for each panel."""
+
+    def close(self) -> None:
+        """Close what is open."""
+
+    def __enter__(self) -> Self:
+        """Use as a context."""
+
+    def __exit__(self, *error: object) -> None:
+        """Close at the end of the context."""
+
+
+def open_images(experiment: Experiment) -> ImageSource:
+    """Open the images that an experiment names.
+
+    A template with ``#`` stands for one file an image, its digits the image number; a name
+    ending in ``.h5``, ``.nxs`` or the like for HDF5 with a dataset of images in the NeXus place
+    (``/entry/data/data``, or ``data_000001`` and so on), of shape (n_images, slow, fast) or
+    (n_images, n_panels, slow, fast); any other name for one file that fabio reads.
+
+    Parameters
+    ----------
+    experiment : Experiment
+
+    Returns
+    -------
+    ImageSource
+        To be closed after use; a context manager.
+
+    Raises
+    ------
+    MissingFileError
+        If a file is not there; the message names the first and counts the rest.
+    FormatError
+        If an HDF5 file has no images, or too few, or of another shape than the detector's.
+        Reading raises the same for single files.
+    """
+    if not experiment.template:
+        raise FormatError(
+            f"{experiment.source or 'experiment'}: imageset: expected a template or image names, "
+            "found none"
+        )
+    if not experiment.image_files and Path(experiment.template).suffix in HDF5_SUFFIXES:
+        return StackedImages(experiment)
+    return SingleImages(experiment)
+
+
+class SingleImages(AbstractContextManager["SingleImages"]):
+    """Images in files of their own, read by fabio."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.panels = experiment.detector
+        self.paths = image_paths(experiment)
+        # Within a file of several frames; the usual file has one.
+        self.frames = experiment.file_indices or (0,) * len(self.paths)
+        missing = [path for path in dict.fromkeys(self.paths) if not path.is_file()]
+        if missing:
+            more = f" (and {len(missing) - 1} more images)" if len(missing) > 1 else ""
+            raise MissingFileError(f"{missing[0]}: no such image{more}")
+        # SMV files without a trailing blank line draw a line of warning from fabio.
+        logging.getLogger("fabio.dtrekimage").addFilter(_is_worth_saying)
+
+    @property
+    def n_images(self) -> int:
+        """Number of images."""
+        return len(self.paths)
+
+    def read(self, index: int) -> tuple[Pixels, ...]:
+        """Read image ``index``, from 0: an array (slow, fast) for each panel."""
+        path = self.paths[index]
+        try:
+            image = open_with_fabio(path)
+            if image.nframes > 1:
+                image = image.getframe(self.frames[index])
+            data = np.asarray(image.data)
+        except READ_ERRORS as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise FormatError(f"{path}: expected an image, {reason}") from None
+        return split_panels(data, self.panels, str(path))
+
+    def close(self) -> None:
+        """Nothing stays open."""
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing stays open."""
+
+
+def open_with_fabio(path: Path) -> Any:
+    """Open an image file; compressed ones in memory (fabio prints a line for some of those)."""
+    unpack = {".gz": gzip.decompress, ".bz2": bz2.decompress}.get(path.suffix)
+    if unpack is None:
+        return fabio.open(str(path))
+    return fabio.open(BytesIO(unpack(path.read_bytes()), str(path.with_suffix(""))))
+
+
+def image_paths(experiment: Experiment) -> tuple[Path, ...]:
+    """Give the file of each image, by the digits in the template.
+
+    Raises
+    ------
+    FormatError
+        If there are several images, but one name without ``#``.
+    """
+    if experiment.image_files:
+        return tuple(Path(name) for name in experiment.image_files)
+    template = Path(experiment.template)
+    digits = list(re.finditer("#+", template.name))
+    if not digits:
+        if experiment.n_images > 1 and experiment.file_indices is None:
+            raise FormatError(
+                f"{template}: expected a template with # for the {experiment.n_images} images"
+            )
+        return (template,) * experiment.n_images
+    start, end = digits[-1].span()
+    before, after = template.name[:start], template.name[end:]
+    return tuple(
+        template.with_name(f"{before}{number:0{end - start}d}{after}")
+        for number in experiment.image_numbers.tolist()
+    )
+
+
+def _is_worth_saying(record: logging.LogRecord) -> bool:
+    """Tell fabio's harmless remark on SMV headers from the rest."""
+    return "end of block" not in record.getMessage()

@@ -1,0 +1,171 @@
+"""Which pixels are left out: for good, by rectangles and files, and image by image, by value.
+
+Everywhere True means *excluded*.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from offbragg.conventions import BoolArray
+from offbragg.errors import FormatError, InputError, MissingFileError
+from offbragg.reduction.experiment import Panel
+from offbragg.reduction.images import READ_ERRORS, open_with_fabio
+from offbragg.reduction.panel_arrays import Pixels, split_panels
+from offbragg.reduction.stacks import HDF5_SUFFIXES
+
+_HOW_TO_CONVERT = (
+    "np.save('mask.npy', [~m.as_numpy_array() for m in pickle.load(open('mask.pickle', 'rb'))]) "
+    "in dials.python"
+)
+_HDF5_PLACES = (
+    "entry/instrument/detector/pixel_mask",
+    "entry/instrument/detector/detectorSpecific/pixel_mask",
+    "entry/data/pixel_mask",
+    "pixel_mask",
+    "mask",
+)
+
+
+def rectangle_mask(panel: Panel) -> BoolArray:
+    """Mark the rectangles of a panel that the experiment file excludes, shape (slow, fast)."""
+    excluded = np.zeros(panel.shape, dtype=bool)
+    for x0, y0, x1, y1 in panel.mask:
+        excluded[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)] = True
+    return excluded
+
+
+def static_masks(
+    detector: tuple[Panel, ...], file_masks: tuple[BoolArray, ...] | None = None
+) -> tuple[BoolArray, ...]:
+    """Combine the panels' own rectangles with the masks of a file, one (slow, fast) a panel."""
+    masks = tuple(rectangle_mask(panel) for panel in detector)
+    if file_masks is None:
+        return masks
+    return tuple(own | given for own, given in zip(masks, file_masks, strict=True))
+
+
+def read_mask(path: str | Path, detector: tuple[Panel, ...]) -> tuple[BoolArray, ...]:
+    """Read a mask: NumPy ``.npy``, TIFF (or what else fabio reads), or NXmx with a pixel_mask.
+
+    Parameters
+    ----------
+    path : str or Path
+        Non-zero (True) pixels are excluded. Shape (slow, fast), for several panels
+        (n_panels, slow, fast), or the one image that holds them all, as for images.
+    detector : tuple of Panel
+
+    Returns
+    -------
+    tuple of ndarray, each of shape (slow, fast), bool
+        One a panel.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such file.
+    FormatError
+        If it is no mask, has another shape than the detector, or is a Python pickle, as DIALS
+        writes them: to read one is to run what is in it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingFileError(f"{path}: no such file")
+    with path.open("rb") as stream:
+        start = stream.read(2)
+    # A pickle of protocol 2 or later begins with byte 0x80 and the protocol's number.
+    if path.suffix in (".pickle", ".pkl", ".mask") or (
+        start[:1] == b"\x80" and start[1:] < b"\x06"
+    ):
+        raise FormatError(
+            f"{path}: expected a .npy, TIFF or NXmx mask, found a pickle; convert it by "
+            f"{_HOW_TO_CONVERT}"
+        )
+    values = _read_values(path)
+    if values.dtype.kind not in "biuf":
+        raise FormatError(f"{path}: expected a mask of booleans or integers, found {values.dtype}")
+    return tuple(
+        np.ascontiguousarray(plane != 0) for plane in split_panels(values, detector, str(path))
+    )
+
+
+def _read_values(path: Path) -> Pixels:
+    """Read the array that a mask file holds."""
+    if path.suffix in HDF5_SUFFIXES:
+        return _read_hdf5(path)
+    try:
+        if path.suffix == ".npy":
+            return np.asarray(np.load(path, allow_pickle=False))
+        return np.asarray(open_with_fabio(path).data)
+    except (*READ_ERRORS, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FormatError(f"{path}: expected a .npy, TIFF or NXmx mask, {reason}") from None
+
+
+def _read_hdf5(path: Path) -> Pixels:
+    """Read a pixel mask where NeXus, or a plain file, has it."""
+    try:
+        with h5py.File(path, "r") as file:
+            for place in _HDF5_PLACES:
+                if isinstance(file.get(place), h5py.Dataset):
+                    return np.asarray(file[place][()])
+    except OSError as error:
+        raise FormatError(f"{path}: expected an HDF5 mask, {error}") from None
+    raise FormatError(f"{path}: expected a mask in /{_HDF5_PLACES[0]}, found none")
+
+
+def mask_untrusted(image: Pixels, trusted_range: tuple[float, float], margin: int = 0) -> BoolArray:
+    """Mark the pixels of an image whose values cannot be right.
+
+    Parameters
+    ----------
+    image : ndarray, shape (slow, fast)
+        Raw values [ADU].
+    trusted_range : tuple of 2 float
+        Smallest and largest good value, both included. A smallest value of −1 in an image of
+        signed integers is how DIALS once wrote "from 0" (ends excluded); negative values are
+        then no counts either.
+    margin : int
+        Pixels within this distance [pixels] of an overload are excluded too; a charge may have
+        run over. Values too low, NaN, and the largest number that 32 or 64 bits hold (what
+        detectors write for dead pixels and gaps) are excluded without one.
+
+    Returns
+    -------
+    ndarray, shape (slow, fast), bool
+    """
+    if margin < 0 or margin != int(margin):
+        raise InputError(f"margin must be a whole number >= 0 pixels, got {margin}")
+    low, high = trusted_range
+    if low == -1 and image.dtype.kind == "i":
+        low = 0
+    over = image > high
+    excluded = over | ~(image >= low)  # ~(>=), so that NaN is excluded
+    if image.dtype.kind in "iu" and image.dtype.itemsize >= 4:
+        flagged = image == np.iinfo(image.dtype).max
+        excluded |= flagged
+        over &= ~flagged
+    if margin:
+        grow(excluded, over, int(margin))
+    return np.asarray(excluded, dtype=bool)
+
+
+def grow(out: BoolArray, seeds: BoolArray, radius: int) -> None:
+    """Mark in ``out`` (slow, fast) the discs of a radius [pixels] around the seeds."""
+    rows, columns = np.nonzero(seeds)
+    if rows.size == 0:
+        return
+    reach = np.arange(-radius, radius + 1)
+    last_row, last_column = out.shape[0] - 1, out.shape[1] - 1
+    for row_step in reach:
+        for column_step in reach:
+            if row_step**2 + column_step**2 <= radius**2:
+                # Clipping only moves a point towards its seed: it stays in the disc.
+                out[
+                    np.clip(rows + row_step, 0, last_row),
+                    np.clip(columns + column_step, 0, last_column),
+                ] = True

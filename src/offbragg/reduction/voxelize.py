@@ -1,0 +1,297 @@
+r"""Pixels to voxels: the mean of what the pixels of each voxel measured, and its variance.
+
+.. math:: M = \frac{\sum_i w_i I_i}{\sum_i w_i},\qquad
+          \mathrm{var} = \frac{\sum_i w_i^2\, c_i \kappa_i^2}{(\sum_i w_i)^2}
+
+over the pixels i of a voxel, with I = c κ, c photons and κ the corrections. Every pixel has the
+weight 1, or, where it is split over points of its area and of the rotation, the part of its points
+in the voxel; never one that depends on its own count. The Poisson variances c κ² are summed as
+they are, without a floor per pixel; where a voxel holds no photon at all, one photon with the mean
+κ² of its pixels stands in for them. Sums are float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offbragg.conventions import BoolArray, FloatArray
+from offbragg.crystal.grid import HklGrid
+from offbragg.errors import InputError
+from offbragg.reduction._kernels import (
+    N_SUMS,
+    SUM_FACTOR,
+    SUM_INTENSITY,
+    SUM_VARIANCE,
+    SUM_WEIGHT,
+    accumulate_pixels,
+    accumulate_samples,
+)
+from offbragg.reduction.bragg_mask import BraggMask
+from offbragg.reduction.corrections import correction_factor
+from offbragg.reduction.experiment import Beam, Experiment, Panel
+from offbragg.runtime import iter_chunks
+
+Float32Array = NDArray[np.float32]
+_ROWS_AT_ONCE = 256
+_VOXELS_AT_ONCE = 1_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Accumulator:
+    """The sums of all voxels of a grid, over one half of the images. One thread may add to it.
+
+    Attributes
+    ----------
+    sums : ndarray, shape (n_voxels, 4), float64
+        Σ w I, Σ w² c κ², Σ w² κ² and Σ w of each voxel, in the order of the grid.
+    counts : ndarray, shape (n_voxels,), int32
+        Pixels that added to each voxel.
+    """
+
+    sums: FloatArray
+    counts: NDArray[np.int32]
+
+    @classmethod
+    def empty(cls, grid: HklGrid) -> Accumulator:
+        """Start with nothing."""
+        return cls(np.zeros((grid.size, N_SUMS)), np.zeros(grid.size, dtype=np.int32))
+
+
+@dataclass(frozen=True, eq=False)
+class PixelTable:
+    """What is the same for all images of a panel.
+
+    Attributes
+    ----------
+    directions : ndarray, shape (n_pixels, 3), float32
+        Unit vectors of the scattered rays, slow axis first. float32 makes errors of 1e-7 times
+        the cell edge over the wavelength in hkl, 1e-5 for 100 Å.
+    factors : ndarray, shape (n_pixels,), float32
+        κ, see `corrections`.
+    excluded : ndarray, shape (slow, fast), bool
+        Never used: masked, or without a κ.
+    nearness : ndarray, shape (n_pixels,), float32
+        One over the distance from the crystal [mm⁻¹].
+    steps : ndarray, shape (2, 3), float64
+        From one pixel to the next along fast and slow [mm].
+    """
+
+    directions: Float32Array
+    factors: Float32Array
+    excluded: BoolArray
+    nearness: Float32Array
+    steps: FloatArray
+
+    @classmethod
+    def of_panel(
+        cls,
+        panel: Panel,
+        beam: Beam,
+        corrections: Sequence[str],
+        reference: float,
+        excluded: BoolArray,
+    ) -> PixelTable:
+        """Compute the table of a panel, a few rows at a time.
+
+        Parameters
+        ----------
+        panel : Panel
+        beam : Beam
+        corrections : sequence of str
+            See `corrections.correction_factor`.
+        reference : float
+            Reference solid angle [sr].
+        excluded : ndarray, shape (slow, fast), bool
+            Pixels that are masked.
+        """
+        n_slow, n_fast = panel.shape
+        directions = np.empty((n_slow, n_fast, 3), dtype=np.float32)
+        factors = np.empty((n_slow, n_fast), dtype=np.float32)
+        nearness = np.empty((n_slow, n_fast), dtype=np.float32)
+        for first in range(0, n_slow, _ROWS_AT_ONCE):
+            rows = slice(first, first + _ROWS_AT_ONCE)
+            positions = panel.pixel_positions(rows=rows)
+            distance = np.linalg.norm(positions, axis=-1)
+            directions[rows] = positions / distance[..., None]
+            nearness[rows] = 1 / distance
+            factors[rows] = correction_factor(panel, beam, corrections, reference, rows)
+        fast, slow = panel.pixel_size
+        return cls(
+            directions=directions.reshape(-1, 3),
+            factors=factors.reshape(-1),
+            excluded=excluded | ~np.isfinite(factors),
+            nearness=nearness.reshape(-1),
+            steps=np.stack([panel.fast_axis * fast, panel.slow_axis * slow]),
+        )
+
+
+@dataclass(frozen=True)
+class Oversampling:
+    """How finely a pixel is split: points along each of its sides, and through its rotation."""
+
+    n_pixel: int = 1
+    n_rotation: int = 1
+
+    def __post_init__(self) -> None:
+        for n in (self.n_pixel, self.n_rotation):
+            if n < 1 or n != int(n):
+                raise InputError(
+                    f"oversample must be two whole numbers >= 1, got {self.n_pixel}, "
+                    f"{self.n_rotation}"
+                )
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether pixels are not split at all."""
+        return self.n_pixel == 1 and self.n_rotation == 1
+
+    def fractions(self) -> FloatArray:
+        """Where in an image's rotation the points lie, (n_rotation,)."""
+        return (np.arange(self.n_rotation) + 0.5) / self.n_rotation
+
+    def offsets(self, steps: FloatArray) -> FloatArray:
+        """Vectors (n_pixel², 3) [mm] of the points from a pixel's centre, by steps (2, 3)."""
+        along = (np.arange(self.n_pixel) + 0.5) / self.n_pixel - 0.5
+        fast, slow = np.meshgrid(along, along)
+        points: FloatArray = fast.reshape(-1, 1) * steps[0] + slow.reshape(-1, 1) * steps[1]
+        return points
+
+
+@dataclass(frozen=True)
+class VoxelRule:
+    """How pixels go to voxels: the same for all images of a map.
+
+    Attributes
+    ----------
+    grid : HklGrid
+    bragg : BraggMask or None
+        None: pixels near Bragg nodes are kept.
+    oversampling : Oversampling
+    kernel_arguments : tuple
+        Grid and nodes as the compiled loops take them.
+    """
+
+    grid: HklGrid
+    bragg: BraggMask | None = None
+    oversampling: Oversampling = Oversampling()
+    kernel_arguments: tuple[Any, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        grid_arguments = (
+            self.grid.first_index.astype(np.float64),
+            np.array(self.grid.shape, dtype=np.int64),
+            np.array(self.grid.sampling, dtype=np.float64),
+        )
+        bragg = self.bragg or BraggMask(self.grid.cell, "P 1", 0.0)
+        arguments = (grid_arguments, bragg.kernel_arguments())
+        object.__setattr__(self, "kernel_arguments", arguments)
+
+
+def accumulate_image(
+    accumulator: Accumulator,
+    tables: Sequence[PixelTable],
+    photons: Sequence[Float32Array],
+    experiment: Experiment,
+    image_index: int,
+    rule: VoxelRule,
+    *,
+    stills: bool = False,
+    scale: float = 1.0,
+) -> None:
+    """Add the pixels of one image to the sums.
+
+    Parameters
+    ----------
+    accumulator : Accumulator
+        Changed in place.
+    tables : sequence of PixelTable
+        One a panel.
+    photons : sequence of ndarray, shape (slow, fast), float32
+        One a panel; NaN = excluded.
+    experiment : Experiment
+    image_index : int
+        From 0.
+    rule : VoxelRule
+    stills : bool
+        Whether the crystal stood still, at the image's middle angle.
+    scale : float
+        What all κ of this image are multiplied by.
+    """
+    middle = experiment.hkl_transform(image_index)
+    sweep, fractions = (np.zeros((3, 3)), np.zeros(3)), np.full(1, 0.5)
+    if not stills:
+        begin = experiment.hkl_transform(image_index, 0.0)
+        end = experiment.hkl_transform(image_index, 1.0)
+        sweep = (end[0] - begin[0], end[1] - begin[1])
+        fractions = rule.oversampling.fractions()
+    transforms = [experiment.hkl_transform(image_index, float(f)) for f in fractions]
+    matrices = np.stack([matrix for matrix, _ in transforms])
+    vectors = np.stack([vector for _, vector in transforms])
+    for table, panel_photons in zip(tables, photons, strict=True):
+        arguments: tuple[Any, ...] = (
+            (panel_photons.reshape(-1), table.directions, table.factors, float(scale)),
+            (middle, sweep),
+            *rule.kernel_arguments,
+            (accumulator.sums, accumulator.counts),
+        )
+        if rule.oversampling.is_whole:
+            accumulate_pixels(*arguments)
+        else:
+            steps = rule.oversampling.offsets(table.steps)
+            arguments = (*arguments, (steps, table.nearness, matrices, vectors))
+            accumulate_samples(*arguments)
+
+
+@dataclass(frozen=True, eq=False)
+class VoxelMeans:
+    """Arrays of a map, each of the grid's shape; NaN (count: 0) where nothing was measured."""
+
+    intensity: Float32Array
+    sigma: Float32Array
+    count: NDArray[np.int32]
+    half_1: Float32Array
+    half_2: Float32Array
+
+
+def normalise(halves: tuple[Accumulator, Accumulator], grid: HklGrid) -> VoxelMeans:
+    """Divide the sums of both halves, and of both together, by their weights.
+
+    Parameters
+    ----------
+    halves : tuple of 2 Accumulator
+    grid : HklGrid
+        Voxels beyond its ``d_min`` are not part of the map.
+
+    Returns
+    -------
+    VoxelMeans
+    """
+    inside = grid.within().reshape(-1)
+    float32 = [np.full(grid.size, np.nan, dtype=np.float32) for _ in range(4)]
+    count = np.zeros(grid.size, dtype=np.int32)
+    for part in iter_chunks(grid.size, _VOXELS_AT_ONCE):
+        ones, twos = (half.sums[part] for half in halves)
+        n = halves[0].counts[part] + halves[1].counts[part]
+        count[part] = np.where(inside[part], n, 0)
+        means = (
+            *_mean_and_sigma(ones + twos, n),
+            *(_mean_and_sigma(x, n)[0] for x in (ones, twos)),
+        )
+        for out, values in zip(float32, means, strict=True):
+            out[part] = np.where(inside[part], values, np.nan)
+    intensity, sigma, half_1, half_2 = (values.reshape(grid.shape) for values in float32)
+    return VoxelMeans(intensity, sigma, count.reshape(grid.shape), half_1, half_2)
+
+
+def _mean_and_sigma(sums: FloatArray, n_pixels: NDArray[np.int32]) -> tuple[FloatArray, FloatArray]:
+    """Compute means and standard errors (n_voxels,); NaN where there is no weight."""
+    weight = np.where(sums[:, SUM_WEIGHT] > 0, sums[:, SUM_WEIGHT], np.nan)
+    # Without a photon (or with fewer than none, by a pedestal): one, of the mean κ².
+    one_photon = sums[:, SUM_FACTOR] / np.maximum(n_pixels, 1)
+    variance = np.where(sums[:, SUM_VARIANCE] > 0, sums[:, SUM_VARIANCE], one_photon)
+    return sums[:, SUM_INTENSITY] / weight, np.sqrt(variance) / weight

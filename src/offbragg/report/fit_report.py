@@ -1,0 +1,76 @@
+"""The report of a fit: what was found, how sure it is, and the pictures to judge it by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from offbragg.inference.result import FitResult
+from offbragg.maps.comparison import compare
+from offbragg.maps.diffuse_map import DiffuseMap
+from offbragg.plotting import draw_correlation, draw_profiles, draw_sections
+from offbragg.report.page import Page
+
+_FIGURES = {
+    "n_unique": "unique voxels",
+    "cc": "CC",
+    "r": "R",
+    "cc_anisotropic": "CC, anisotropic part",
+    "r_anisotropic": "R, anisotropic part",
+    "chi2_reduced": "mean (residual / σ)²",
+}
+
+
+def add_fit(page: Page, observed: DiffuseMap, result: FitResult) -> None:
+    """Add a fit's parameters, agreement and pictures to a page."""
+    page.heading("Fit")
+    page.text(f"Model: {result.model!r}.")
+    rows: list[tuple[object, ...]] = [
+        (name.replace("_", " "), p.value, p.standard_error, p.unit)
+        for name, p in result.parameters.items()
+    ]
+    scale = result.scale
+    rows.append(("scale", scale.value, scale.standard_error, scale.unit))
+    page.table(("parameter", "value", "standard error", "unit"), rows)
+    say = page.text if result.converged else page.note
+    say(f"{'Converged' if result.converged else 'Not converged'}: {result.message}")
+    sets = {name: s for name, s in result.statistics.items() if s is not None}
+    page.table(
+        ("", *(name.replace("_", "-") for name in sets)),
+        [(label, *(s[key] for s in sets.values())) for key, label in _FIGURES.items()],
+        "Held-out voxels took no part in the fit: whole blocks of hkl with all their equivalents.",
+    )
+    page.figure(
+        draw_sections({"observed": observed, "model": result.model_map}),
+        "Section l = 0, isotropic part removed: observed and fitted map. Grey: not measured.",
+    )
+    page.figure(
+        draw_correlation({"model and map": compare(observed, result.model_map)}),
+        "Correlation of the anisotropic parts of model and map by resolution.",
+    )
+    page.figure(
+        draw_profiles({"observed": observed, "model": result.model_map}),
+        "Mean intensity by resolution; the model has the fitted isotropic background.",
+    )
+
+
+def write_fit_report(path: str | Path, observed: DiffuseMap, result: FitResult) -> None:
+    """Write a fit's report as one HTML page.
+
+    Parameters
+    ----------
+    path : str or Path
+    observed : DiffuseMap
+        The map that was fitted.
+    result : FitResult
+    """
+    page = Page("offbragg: fit of a disorder model")
+    add_fit(page, observed, result)
+    page.heading("How it was made")
+    page.table(
+        ("step", "version", "options"),
+        [
+            (step.get("command"), step.get("version"), step.get("options"))
+            for step in result.model_map.provenance
+        ],
+    )
+    page.write(path)
