@@ -1,0 +1,10 @@
+"""Proofs at full size (SIZE=small: reduced), each against a limit; exit code 1 if missed."""
+
+import sys
+
+from benchmarks.results import run_all, size_asked
+
+PARTS = ["splat", "exposed", "recovery"]
+
+if __name__ == "__main__":
+    sys.exit(run_all("prove", PARTS, size_asked()))
