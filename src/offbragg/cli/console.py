@@ -18,6 +18,7 @@ from rich.progress import Progress as RichProgress
 from rich.table import Table
 
 from offbragg.maps.provenance import plain
+from offbragg.report.page import show
 
 _WIDTH = 160  # of tables where stdout is no terminal
 
@@ -121,12 +122,3 @@ def emit(command: str, outcome: Outcome, *, as_json: bool) -> None:
         console.print(table)
     for name, path in outcome.outputs.items():
         console.print(f"{name}: {path}", markup=False, soft_wrap=True)
-
-
-def show(value: object) -> str:
-    """Write a cell of a table: numbers to four digits, nothing as a dash."""
-    if value is None:
-        return "–"
-    if isinstance(value, float):
-        return f"{value:.4g}" if value == value else "–"
-    return str(value)

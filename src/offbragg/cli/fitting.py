@@ -18,7 +18,7 @@ from offbragg.demo import DemoOptions, run_demo
 from offbragg.errors import InputError
 from offbragg.inference import FitResult
 from offbragg.inference import fit as fit_map
-from offbragg.maps.io import read_map, write_map
+from offbragg.maps.io import read_map, replace_when_done, write_map
 from offbragg.maps.provenance import plain
 from offbragg.report import write_fit_report
 
@@ -114,8 +114,8 @@ def fit(
         "report": output / "report.html",
     }
     figures = _figures(found)
-    text = json.dumps(plain(figures), indent=2) + "\n"
-    outputs["parameters"].write_text(text, encoding="utf-8")
+    with replace_when_done(outputs["parameters"]) as temporary:
+        temporary.write_text(json.dumps(plain(figures), indent=2) + "\n", encoding="utf-8")
     write_map(outputs["model"], found.model_map)
     write_fit_report(outputs["report"], observed, found)
     return Outcome(figures, outputs, found.message, _tables(found))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import html
 import io
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from matplotlib.figure import Figure
+
+from offbragg.maps.io import replace_when_done
 
 _STYLE = """
 :root { color-scheme: light dark; }
@@ -78,13 +79,8 @@ class Page:
 
     def write(self, path: str | Path) -> None:
         """Write the page to a file, whole or not at all."""
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
+        with replace_when_done(path) as temporary:
             temporary.write_text(self.render(), encoding="utf-8")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def show(value: object) -> str:
