@@ -73,6 +73,12 @@ class DemoOptions:
                 f"demo needs at least 20 images of 64 pixels, got {self.n_images} of "
                 f"{self.n_pixels}"
             )
+        if self.n_pixels % 2:
+            raise InputError(f"n_pixels must be even, got {self.n_pixels}")
+        if not (np.isfinite(self.photons) and self.photons > 0):
+            raise InputError(f"photons must be > 0 a pixel, got {self.photons}")
+        if self.seed < 0:
+            raise InputError(f"seed must be >= 0, got {self.seed}")
 
 
 @dataclass(frozen=True)

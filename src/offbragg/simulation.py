@@ -16,7 +16,11 @@ from offbragg.conventions import TWO_PI, FloatArray, IntArray
 from offbragg.crystal.cell import check_cells_agree
 from offbragg.crystal.grid import HklGrid
 from offbragg.crystal.structure import AtomicStructure
-from offbragg.crystal.symmetry import lattice_matrices, space_group_operations
+from offbragg.crystal.symmetry import (
+    check_group_fits_cell,
+    lattice_matrices,
+    space_group_operations,
+)
 from offbragg.disorder.base import DisorderModel
 from offbragg.errors import InputError
 from offbragg.maps.diffuse_map import DiffuseMap
@@ -46,7 +50,7 @@ class SimulationOptions:
         if self.part not in PARTS:
             raise InputError(f"part must be one of {' '.join(PARTS)}, got {self.part!r}")
         size = self.crystal_size
-        if size is not None and (len(size) != 3 or any(n < 1 or n != int(n) for n in size)):
+        if size is not None and (np.shape(size) != (3,) or any(n < 1 or n != int(n) for n in size)):
             raise InputError(f"crystal_size must be three whole numbers >= 1, got {size}")
         if not 0 < self.rtol < 1:
             raise InputError(f"rtol must be between 0 and 1, got {self.rtol}")
@@ -104,6 +108,8 @@ def simulate(
     options = SimulationOptions(part, adps, crystal_size, rtol, voxel_average)
     cell = structure.require_cell()
     check_cells_agree(cell, grid.cell, "structure and grid")
+    rotations = space_group_operations(structure.space_group).rotations
+    check_group_fits_cell(cell, rotations, f"space group {structure.space_group}")
     own_grid = replace(grid, cell=cell)
     wanted = grid.within()
     q_max = TWO_PI * float(np.max(own_grid.inv_d()[wanted], initial=0.0))

@@ -5,10 +5,9 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from offbragg.crystal.grid import HklGrid
-from offbragg.crystal.symmetry import laue_rotations, laue_symbol
+from offbragg.crystal.symmetry import check_group_fits_cell, laue_rotations, laue_symbol
 from offbragg.errors import InputError
 from offbragg.maps.equivalents import (
-    check_group_fits_cell,
     covering_grid,
     gather_observations,
     symmetry_orbits,
@@ -138,7 +137,7 @@ def test_unequal_sampling_of_mixed_axes_is_refused():
 def test_a_group_that_does_not_fit_the_cell_is_refused(cell, group):
     grid = HklGrid(cell, [0], [0], [0])
     with pytest.raises(InputError, match=f"laue_group {group} does not fit the cell"):
-        check_group_fits_cell(grid.cell, laue_rotations(group), group)
+        check_group_fits_cell(grid.cell, laue_rotations(group), f"laue_group {group}")
 
 
 def test_unlike_samplings_and_cells_are_refused():

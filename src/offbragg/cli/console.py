@@ -108,11 +108,12 @@ def emit(command: str, outcome: Outcome, *, as_json: bool) -> None:
             + "\n"
         )
         return
-    console = Console(highlight=False)
+    # No markup: names of files may hold square brackets.
+    console = Console(highlight=False, markup=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=_WIDTH)
+        console = Console(highlight=False, markup=False, width=_WIDTH)
     if outcome.text:
-        console.print(outcome.text, markup=False)
+        console.print(outcome.text)
     for title, columns, rows in outcome.tables:
         table = Table(title=title or None, title_justify="left")
         for column in columns:
@@ -121,4 +122,4 @@ def emit(command: str, outcome: Outcome, *, as_json: bool) -> None:
             table.add_row(*(show(cell) for cell in row))
         console.print(table)
     for name, path in outcome.outputs.items():
-        console.print(f"{name}: {path}", markup=False, soft_wrap=True)
+        console.print(f"{name}: {path}", soft_wrap=True)

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 from cyclopts import Parameter
 
 from offbragg.cli.console import BarProgress, Outcome
 from offbragg.cli.forward import StructureOptions, load_structure
 from offbragg.cli.models import ModelOptions, build_model
-from offbragg.cli.options import Common, Output
+from offbragg.cli.options import Common, Output, generator
 from offbragg.demo import DemoOptions, run_demo
 from offbragg.errors import InputError
 from offbragg.inference import FitResult
@@ -91,6 +90,14 @@ def fit(
     start = build_model(model, for_fit=True)
     if output.exists() and not output.is_dir():
         raise InputError(f"--output must be a folder, got the file {output}")
+    outputs = {
+        "parameters": output / "parameters.json",
+        "model": output / "model.h5",
+        "report": output / "report.html",
+    }
+    for path in outputs.values():
+        if path.is_dir():
+            raise InputError(f"{path}: expected the name of a file, found a folder")
     with BarProgress() as progress:
         found = fit_map(
             observed,
@@ -104,15 +111,10 @@ def fit(
             held_out=choice.held_out,
             max_evaluations=choice.max_evaluations,
             voxel_average=choice.voxel_average,
-            rng=np.random.default_rng(choice.seed),
+            rng=generator(choice.seed),
             progress=progress,
         )
     output.mkdir(parents=True, exist_ok=True)
-    outputs = {
-        "parameters": output / "parameters.json",
-        "model": output / "model.h5",
-        "report": output / "report.html",
-    }
     figures = _figures(found)
     with replace_when_done(outputs["parameters"]) as temporary:
         temporary.write_text(json.dumps(plain(figures), indent=2) + "\n", encoding="utf-8")

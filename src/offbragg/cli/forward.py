@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 from cyclopts import Parameter
 
 from offbragg.cli.console import BarProgress, Outcome
 from offbragg.cli.models import ModelOptions, build_model
-from offbragg.cli.options import Common, Output
+from offbragg.cli.options import Common, Output, generator
 from offbragg.cli.tables import map_summary
 from offbragg.crystal.grid import HklGrid
 from offbragg.crystal.structure import AtomicStructure, read_structure
@@ -144,7 +143,7 @@ def expose(
     experiments = read_experiments(expt)
     with BarProgress() as progress:
         made = expose_map(
-            read_map(map_file), experiments, output, options, np.random.default_rng(seed), progress
+            read_map(map_file), experiments, output, options, generator(seed), progress
         )
     outputs = {"experiments": made.experiments}
     outputs |= {f"images_{n}": path for n, path in enumerate(made.images, start=1)}

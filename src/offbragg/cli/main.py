@@ -28,7 +28,9 @@ def build_app() -> App:
         name="offbragg",
         help="Macromolecular diffuse X-ray scattering: images to maps to correlated motions.",
         version=version("offbragg"),
-        default_parameter=Parameter(name_transform=flag_name, negative_iterable=""),
+        default_parameter=Parameter(
+            name_transform=flag_name, negative_iterable="", consume_multiple=True
+        ),
         help_format="plaintext",
     )
     app.command(fitting.demo)

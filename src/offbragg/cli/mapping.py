@@ -6,11 +6,10 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 from cyclopts import Parameter
 
 from offbragg.cli.console import BarProgress, Outcome
-from offbragg.cli.options import Common, Output
+from offbragg.cli.options import Common, Output, generator
 from offbragg.cli.tables import map_figures, map_summary, shell_tables
 from offbragg.errors import InputError, OffbraggError
 from offbragg.maps.comparison import compare as compare_maps
@@ -41,7 +40,7 @@ def map_images(
     if not expt:
         raise InputError("map needs at least one .expt file")
     experiments = [e for path in expt for e in read_experiments(path, options.images)]
-    rng = np.random.default_rng(options.seed)
+    rng = generator(options.seed)
     with BarProgress() as progress:
         observed = compute_map(experiments, options, rng, progress)
     write_map(output, observed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
@@ -90,7 +91,8 @@ def build_model(options: ModelOptions, *, for_fit: bool = False) -> DisorderMode
 def _liquid_like(options: ModelOptions, *, for_fit: bool) -> LiquidLike:
     sigma, length = options.rms_displacement, options.correlation_length
     if for_fit:
-        sigma, length = sigma or 0.4, length or 8.0
+        sigma = 0.4 if sigma is None else sigma
+        length = 8.0 if length is None else length
     if sigma is None or length is None:
         raise InputError("--model liquid-like needs --rms-displacement and --correlation-length")
     order: str | int = options.order or "exact"
@@ -127,6 +129,10 @@ def _read_covariance(path: Path | None) -> np.ndarray:
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file")
     try:
-        return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
-    except (ValueError, EOFError) as error:
+        values = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise FormatError(f"{path}: not a .npy file of numbers: {error}") from None
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf":
+        found = values.dtype if isinstance(values, np.ndarray) else "an archive"
+        raise FormatError(f"{path}: expected a .npy file of real numbers, found {found}")
+    return values.astype(np.float64)

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 from cyclopts import Parameter
+
+from offbragg.errors import InputError
 
 _RENAMED = {"n_workers": "workers", "refine": "refine"}
 
@@ -31,6 +34,19 @@ class Common:
 
     json: Annotated[bool, Parameter(negative="")] = False
     verbose: Annotated[bool, Parameter(negative="")] = False
+
+
+def generator(seed: int) -> np.random.Generator:
+    """Random numbers of a seed.
+
+    Raises
+    ------
+    InputError
+        If the seed is negative.
+    """
+    if seed < 0:
+        raise InputError(f"--seed must be >= 0, got {seed}")
+    return np.random.default_rng(seed)
 
 
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]

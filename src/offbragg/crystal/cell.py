@@ -91,11 +91,15 @@ def as_cell(value: object) -> Cell:
     cell = Cell(*numbers)
     edges_ok = all(np.isfinite(numbers)) and min(numbers[:3]) > 0
     angles_ok = edges_ok and all(0 < angle < 180 for angle in numbers[3:])
-    cosines = np.cos(np.radians(numbers[3:]))
-    gram = 1 - float(cosines @ cosines) + 2 * float(np.prod(cosines))  # (V / abc)²
-    if not (angles_ok and gram > 1e-9):
+    if not (angles_ok and _relative_volume_squared(numbers[3:]) > 1e-9):
         raise InputError(f"cell must have edges > 0 Å and angles that span a volume, got {value}")
     return cell
+
+
+def _relative_volume_squared(angles: Sequence[float]) -> float:
+    """(V / abc)² for three angles [degrees]; not positive where they do not span a volume."""
+    cosines = np.cos(np.radians(angles))
+    return 1 - float(cosines @ cosines) + 2 * float(np.prod(cosines))
 
 
 def check_cells_agree(cell: Cell, other: Cell, what: str) -> None:

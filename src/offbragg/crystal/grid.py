@@ -84,10 +84,7 @@ class HklGrid:
         checked = as_cell(cell)
         if not (np.isfinite(d_min) and d_min > 0):
             raise InputError(f"d_min must be > 0 Å, got {d_min}")
-        values = np.broadcast_to(np.asarray(sampling, dtype=float), (3,))
-        if np.any(values != np.rint(values)) or np.any(values < 1):
-            raise InputError(f"sampling must be three whole numbers >= 1, got {sampling!r}")
-        n_h, n_k, n_l = (int(x) for x in values)
+        n_h, n_k, n_l = _checked_sampling(sampling)
         axes = []
         for edge, n_axis in zip(checked[:3], (n_h, n_k, n_l), strict=True):
             # The largest h with |q| = 2π/d_min is a/d_min, in any cell.
@@ -136,7 +133,16 @@ class HklGrid:
             return 1.0 / self.inv_d()
 
     def within(self, d_min: float | None = None, d_max: float | None = None) -> BoolArray:
-        """Tell which voxels (n_h, n_k, n_l) lie within resolution limits [Å], both included."""
+        """Tell which voxels (n_h, n_k, n_l) lie within resolution limits [Å], both included.
+
+        Raises
+        ------
+        InputError
+            If a limit is not above 0.
+        """
+        for name, limit in (("d_min", d_min), ("d_max", d_max)):
+            if limit is not None and not limit > 0:
+                raise InputError(f"{name} must be > 0 Å, got {limit}")
         inv_d = self.inv_d()
         inside = np.ones(self.shape, dtype=bool)
         limits = [x for x in (d_min, self.d_min) if x is not None]
@@ -177,6 +183,18 @@ class HklGrid:
             and self.sampling == other.sampling
             and bool(np.all(self.first_index == other.first_index))
         )
+
+
+def _checked_sampling(sampling: ArrayLike) -> tuple[int, int, int]:
+    try:
+        values = np.broadcast_to(np.asarray(sampling, dtype=float), (3,))
+        h, k, l = (int(x) for x in values)  # noqa: E741
+    except (TypeError, ValueError, OverflowError):
+        h = k = l = 0  # noqa: E741
+        values = np.zeros(3)
+    if np.any(values != (h, k, l)) or min(h, k, l) < 1:
+        raise InputError(f"sampling must be three whole numbers >= 1, got {sampling!r}")
+    return h, k, l
 
 
 def _checked_axis(name: str, values: ArrayLike, sampling: int) -> tuple[int, FloatArray]:

@@ -65,6 +65,8 @@ class AtomicStructure:
             if values.shape != shapes.get(name, (n,)):
                 expected = shapes.get(name, (n,))
                 raise InputError(f"{name} must have shape {expected}, got {values.shape}")
+            if name in ("positions", "occupancies", "u_aniso") and not np.all(np.isfinite(values)):
+                raise InputError(f"{name} must be finite, got NaN or infinity")
             object.__setattr__(self, name, values)
         if self.cell is not None:
             object.__setattr__(self, "cell", as_cell(self.cell))
@@ -183,23 +185,37 @@ def read_structure(
     structure = _read_gemmi(Path(path))
     if len(structure) > 1:
         logger.warning("%s: %d models, the first is used", path, len(structure))
-    file_cell = structure.cell if structure.cell.is_crystal() else None
-    chosen_cell = as_cell(cell if cell is not None else file_cell) if cell or file_cell else None
+    chosen_cell = as_cell(cell) if cell is not None else _cell_of(path, structure)
     group = _space_group_of(path, structure, chosen_cell, space_group)
-    return _as_arrays(path, structure[0], chosen_cell, group)
+    try:
+        return _as_arrays(path, structure[0], chosen_cell, group)
+    except UnicodeDecodeError:
+        raise FormatError(f"{path}: not text: expected a PDB or mmCIF structure") from None
 
 
 def _read_gemmi(path: Path) -> gemmi.Structure:
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file")
     try:
-        structure = gemmi.read_structure(str(path))
-    except (RuntimeError, ValueError, UnicodeDecodeError) as error:
+        # Parts of a chain that lie apart stay apart: atoms keep the order of the file.
+        structure = gemmi.read_structure(str(path), merge_chain_parts=False)
+    except (RuntimeError, ValueError, IndexError) as error:
         reason = str(error).splitlines()[0] if str(error) else "not readable"
         raise FormatError(f"{path}: not a PDB or mmCIF structure: {reason}") from None
     if len(structure) == 0 or structure[0].count_atom_sites() == 0:
         raise FormatError(f"{path}: expected a PDB or mmCIF structure, found no atoms")
     return structure
+
+
+def _cell_of(path: str | Path, structure: gemmi.Structure) -> Cell | None:
+    """The file's cell; None where there is none, or the 1 × 1 × 1 Å that stands for none."""
+    parameters = structure.cell.parameters
+    if structure.cell == gemmi.UnitCell() or tuple(parameters[:3]) == (1.0, 1.0, 1.0):
+        return None
+    try:
+        return as_cell(parameters)
+    except InputError as error:
+        raise FormatError(f"{path}: {error}") from None
 
 
 def _space_group_of(

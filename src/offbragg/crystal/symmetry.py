@@ -12,7 +12,7 @@ import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
-from offbragg.conventions import FloatArray, IntArray
+from offbragg.conventions import CELL_REFUSE_FRACTION, FloatArray, IntArray
 from offbragg.crystal.cell import Cell
 from offbragg.errors import InputError
 
@@ -54,7 +54,7 @@ def as_space_group(value: object, cell: Cell | None = None) -> gemmi.SpaceGroup:
     if isinstance(value, gemmi.SpaceGroup):
         return value
     found = None
-    if isinstance(value, int | np.integer):
+    if isinstance(value, int | np.integer) and value > 0:
         found = gemmi.find_spacegroup_by_number(int(value))
     elif isinstance(value, str) and value.strip():
         angles = (cell.alpha, cell.gamma) if cell else (0.0, 0.0)
@@ -204,3 +204,22 @@ def lattice_matrices(rotations: IntArray, sampling: tuple[int, int, int]) -> Int
     n = np.array(sampling)
     matrices: IntArray = rotations * n[None, None, :] // n[None, :, None]
     return matrices
+
+
+def check_group_fits_cell(cell: Cell, rotations: IntArray, group: str) -> None:
+    """Check that operations keep the reciprocal cell within 3 %.
+
+    Raises
+    ------
+    InputError
+        If an operation changes an edge by more than 3 % or a cosine by more than 0.03.
+    """
+    metric = cell.frac_matrix @ cell.frac_matrix.T
+    moved = rotations @ metric @ rotations.transpose(0, 2, 1)
+    edges = np.sqrt(np.diagonal(moved, axis1=1, axis2=2))
+    lengths = np.sqrt(np.diagonal(metric))
+    cosines = moved / (edges[:, :, None] * edges[:, None, :])
+    worst_edge = np.abs(edges / lengths - 1).max()
+    worst_cosine = np.abs(cosines - metric / np.outer(lengths, lengths)).max()
+    if max(worst_edge, worst_cosine) > CELL_REFUSE_FRACTION:
+        raise InputError(f"{group} does not fit the cell {cell}")

@@ -38,6 +38,11 @@ class DisorderModel(ABC):
 
     refinable: ClassVar[Mapping[str, Parameter]] = {}
 
+    @property
+    def is_truncated(self) -> bool:
+        """Whether the intensity is an approximation that no covariance gives exactly."""
+        return False
+
     @abstractmethod
     def displacements(self, structure: AtomicStructure) -> Displacements:
         """Return the second moments of the displacements of the structure's atoms [Å²]."""
@@ -104,6 +109,11 @@ class SumOfModels(DisorderModel):
 
     models: tuple[DisorderModel, ...]
 
+    def __post_init__(self) -> None:
+        for model in self.models:
+            if model.is_truncated:
+                raise InputError(f"a sum needs models of order='exact', got {model!r}")
+
     def displacements(self, structure: AtomicStructure) -> Displacements:
         """Return the sum of the models' second moments [Å²]."""
         total = Displacements()
@@ -131,13 +141,29 @@ def _terms(model: DisorderModel) -> tuple[DisorderModel, ...]:
 
 def _remainder(structure: AtomicStructure, own: Displacements) -> FloatArray:
     remainder = structure.u_aniso - own.u_aniso(structure.n_atoms)
-    values, vectors = np.linalg.eigh(remainder)
-    worst = int(np.argmin(values[:, 0])) if len(values) else 0
-    if len(values) and values[worst, 0] < -REMAINDER_TOLERANCE:
-        raise InputError(
-            f"adps='file': the model moves atom {structure.label(worst)} by more than its ADP: "
-            f"U - V has eigenvalue {values[worst, 0]:.4f} Å², expected >= 0"
-        )
+    complaint = "adps='file': the model moves atom {} by more than its ADP: U - V"
+    return positive_displacements(structure, remainder, complaint)
+
+
+def positive_displacements(
+    structure: AtomicStructure, u_aniso: FloatArray, complaint: str
+) -> FloatArray:
+    """Return U (n, 3, 3) [Å²] with the rounding of a file's last digit below zero taken off.
+
+    Raises
+    ------
+    InputError
+        If an eigenvalue is below zero by more: the complaint, with the atom's name in its braces.
+    """
+    if not len(u_aniso):
+        return u_aniso
+    values, vectors = np.linalg.eigh(u_aniso)
+    worst = int(np.argmin(values[:, 0]))
+    if values[worst, 0] < -REMAINDER_TOLERANCE:
+        named = complaint.format(structure.label(worst))
+        raise InputError(f"{named} has eigenvalue {values[worst, 0]:.4f} Å², expected >= 0")
+    if values[worst, 0] >= 0:
+        return u_aniso
     clipped = np.maximum(values, 0.0)
-    filled: FloatArray = (vectors * clipped[:, None, :]) @ vectors.transpose(0, 2, 1)
-    return filled
+    positive: FloatArray = (vectors * clipped[:, None, :]) @ vectors.transpose(0, 2, 1)
+    return positive

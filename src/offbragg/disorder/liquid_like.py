@@ -82,8 +82,15 @@ class LiquidLike(DisorderModel):
         if self.coherence not in COHERENCES:
             expected = " ".join(COHERENCES)
             raise InputError(f"coherence must be one of {expected}, got {self.coherence!r}")
-        if self.order != "exact" and not (isinstance(self.order, int) and self.order >= 1):
+        if self.order != "exact" and not (
+            isinstance(self.order, int | np.integer) and self.order >= 1
+        ):
             raise InputError(f"order must be 'exact' or a whole number >= 1, got {self.order!r}")
+
+    @property
+    def is_truncated(self) -> bool:
+        """Whether ``order`` cuts the series off: then no covariance gives the intensity."""
+        return self.order != "exact"
 
     def correlation(self, positions: FloatArray) -> FloatArray:
         """Correlations Γ(r_ij), shape (n_atoms, n_atoms)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from offbragg.crystal.structure import AtomicStructure
-from offbragg.disorder.base import DisorderModel
+from offbragg.disorder.base import DisorderModel, positive_displacements
 from offbragg.scattering.gaussian import Displacements
 
 
@@ -22,5 +22,12 @@ class Uncorrelated(DisorderModel):
     """
 
     def displacements(self, structure: AtomicStructure) -> Displacements:
-        """Return the structure's U_i as independent motions [Å²]."""
-        return Displacements(independent=structure.u_aniso)
+        """Return the structure's U_i as independent motions [Å²].
+
+        Raises
+        ------
+        InputError
+            If a U_i is no motion (an eigenvalue below 0): names the atom.
+        """
+        u_aniso = positive_displacements(structure, structure.u_aniso, "atom {}: U")
+        return Displacements(independent=u_aniso)

@@ -27,7 +27,7 @@ class ProjectedProblem:
     root_weights : ndarray, shape (n,)
         √ω.
     orthonormal : ndarray, shape (n, n_functions)
-        Q of √ω B = Q R.
+        Of the range of √ω B.
     """
 
     data: FloatArray
@@ -77,6 +77,16 @@ class ProjectedProblem:
         jacobian: FloatArray = -self.scale(part) * moved
         return jacobian
 
+    def scale_slopes(self, model: FloatArray, derivatives: FloatArray) -> FloatArray:
+        """Derivatives (n_parameters,) of the best scale, from the model's (n, n_parameters)."""
+        part = self.model_part(model)
+        square = float(part @ part)
+        if square == 0:
+            return np.zeros(derivatives.shape[1])
+        moved = self.project(self.root_weights[:, None] * derivatives)
+        slopes: FloatArray = -self.scale(part) * (part @ moved) / square
+        return slopes
+
 
 def background_coefficients(
     intensity: FloatArray, sigma: FloatArray | None, basis: FloatArray
@@ -90,11 +100,12 @@ def background_coefficients(
 
 
 def _orthonormal(matrix: FloatArray) -> FloatArray:
-    """Orthonormal basis of a matrix's columns; columns without support are dropped."""
+    """Orthonormal basis of the range of a matrix, whatever its rank."""
     if matrix.shape[1] == 0:
         return matrix
     norms = np.linalg.norm(matrix, axis=0)
-    q, r = np.linalg.qr(matrix[:, norms > 0])
-    kept = np.abs(np.diag(r)) > 1e-10 * norms[norms > 0]
-    orthonormal: FloatArray = q[:, kept]
+    q, r = np.linalg.qr(matrix[:, norms > 0] / norms[norms > 0])
+    # What a dependent column leaves in r hides in later ones: the range is by singular values.
+    left, values, _ = np.linalg.svd(r)
+    orthonormal: FloatArray = q @ left[:, : len(values)][:, values > 1e-10]
     return orthonormal

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.optimize
 
 from offbragg.conventions import TWO_PI, BoolArray, FloatArray
-from offbragg.crystal.cell import check_cells_agree
+from offbragg.crystal.cell import Cell, check_cells_agree
 from offbragg.crystal.grid import HklGrid
 from offbragg.crystal.structure import AtomicStructure
 from offbragg.crystal.symmetry import laue_rotations
@@ -36,9 +36,9 @@ logger = logging.getLogger(__name__)
 # Step of the finite differences of the model, in a parameter's logarithm or unit: the error of a
 # simulation, about 1e-6 of its mean and smooth in the parameters, is far below the difference.
 DIFFERENCE_STEP = 5e-3
-# The fit ends where the cosine between residuals and derivatives is below this.
-GRADIENT_TOLERANCE = 1e-6
 STEP_TOLERANCE = 1e-5
+# A map that varies less than this beyond its background, as a fraction, is rounding.
+LEAST_VARIATION = 1e-7
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,12 @@ class FitOptions:
     block_edge: int | None = None
     max_evaluations: int = 60
     voxel_average: bool | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("d_min", "d_max", "max_evaluations", "block_edge"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"{name} must be > 0, got {value}")
 
 
 def fit(
@@ -109,8 +115,9 @@ def fit(
     Raises
     ------
     InputError
-        If nothing is measured within the limits, a name is unknown, or the structure's cell is
-        more than 3 % off the map's.
+        If nothing is measured within the limits, a name is unknown, an option is out of range,
+        the map does not vary beyond an isotropic background, or the structure's cell is more than
+        3 % off the map's.
 
     Notes
     -----
@@ -121,8 +128,9 @@ def fit(
         settings = replace(settings, voxel_average=observed.count is not None)
     vector = ParameterVector.of(model, settings.refine)
     observed = with_expected_sigma(observed)
-    check_cells_agree(structure.require_cell(), observed.cell, "structure and map")
-    data = _select(observed, settings, rng or np.random.default_rng(0))
+    cell = structure.require_cell()
+    check_cells_agree(cell, observed.cell, "structure and map")
+    data = _select(observed, cell, settings, rng or np.random.default_rng(0))
     evaluate = _Evaluator(structure, vector, data, settings, progress)
     progress.start("fit", settings.max_evaluations)
     solution = _solve(evaluate, vector, settings)
@@ -143,6 +151,7 @@ class _Data:
     """The unique voxels of a fit and which are held out."""
 
     grid: HklGrid  # the map's, limited to the fit's resolution
+    own_grid: HklGrid  # the same voxels, with the structure's cell and its limit
     voxels: UniqueVoxels
     q_length: FloatArray
     background: Background
@@ -153,7 +162,9 @@ class _Data:
         return self.voxels.intensity[chosen], None if sigma is None else sigma[chosen]
 
 
-def _select(observed: DiffuseMap, settings: FitOptions, rng: np.random.Generator) -> _Data:
+def _select(
+    observed: DiffuseMap, cell: Cell, settings: FitOptions, rng: np.random.Generator
+) -> _Data:
     voxels = unique_voxels(observed)
     frac = observed.cell.frac_matrix
     q_length = TWO_PI * np.linalg.norm(voxels.hkl @ frac, axis=1)
@@ -181,8 +192,15 @@ def _select(observed: DiffuseMap, settings: FitOptions, rng: np.random.Generator
     held_out = choose_held_out(chosen.hkl, rotations, settings.held_out, rng, settings.block_edge)
     # Just beyond the outermost voxel: nothing further out need be simulated.
     d_min = TWO_PI / float(q_length.max()) * (1 - 1e-7)
-    background = Background.over(q_length, settings.background)
-    return _Data(replace(observed.grid, d_min=d_min), chosen, q_length, background, held_out)
+    inv_d = np.linalg.norm(chosen.hkl @ cell.frac_matrix, axis=1)
+    return _Data(
+        grid=replace(observed.grid, d_min=d_min),
+        own_grid=replace(observed.grid, cell=cell, d_min=(1 - 1e-7) / float(inv_d.max())),
+        voxels=chosen,
+        q_length=q_length,
+        background=Background.over(q_length, settings.background),
+        held_out=held_out,
+    )
 
 
 @dataclass
@@ -205,7 +223,7 @@ class _Evaluator:
         return simulate(
             self.structure,
             model,
-            self.data.grid,
+            self.data.own_grid,
             adps=self.settings.adps,
             voxel_average=bool(self.settings.voxel_average),
         )
@@ -245,6 +263,7 @@ class _Solution:
 
     vector: FloatArray
     jacobian: FloatArray
+    scale_slopes: FloatArray
     residuals: FloatArray
     converged: bool
     message: str
@@ -261,6 +280,9 @@ def _solve(evaluate: _Evaluator, vector: ParameterVector, settings: FitOptions) 
             f"fit: {len(intensity)} unique voxels cannot determine {len(vector.names)} "
             f"parameters, a scale and a background of {basis.shape[1]} functions"
         )
+    level = np.linalg.norm(problem.root_weights * intensity)
+    if np.linalg.norm(problem.data) <= LEAST_VARIATION * level:
+        raise InputError("fit: expected a map that varies beyond an isotropic background")
 
     def residuals(x: FloatArray) -> FloatArray:
         return problem.residuals(evaluate(x)[working])
@@ -273,7 +295,9 @@ def _solve(evaluate: _Evaluator, vector: ParameterVector, settings: FitOptions) 
         xtol=STEP_TOLERANCE, ftol=1e-9, gtol=None,
         max_nfev=max(2, settings.max_evaluations // (1 + len(vector.names))),
     )  # fmt: skip
-    final = jacobian(found.x)
+    derivatives = evaluate.derivatives(found.x)[working]
+    model = evaluate(found.x)[working]
+    final = problem.jacobian(model, derivatives)
     norms = np.linalg.norm(final, axis=0) * np.linalg.norm(found.fun)
     steepness = np.max(np.abs(final.T @ found.fun) / np.where(norms > 0, norms, 1.0))
     lower, upper = vector.bounds
@@ -287,7 +311,8 @@ def _solve(evaluate: _Evaluator, vector: ParameterVector, settings: FitOptions) 
         message += f" At a bound: {', '.join(at_bound)}."
     converged = bool(found.success) and not at_bound
     logger.info("fit: %s gradient cosine %.1e", message, steepness)
-    return _Solution(found.x, final, found.fun, converged, message)
+    slopes = problem.scale_slopes(model, derivatives)
+    return _Solution(found.x, final, slopes, found.fun, converged, message)
 
 
 def _assemble(
@@ -307,9 +332,8 @@ def _assemble(
     coefficients = background_coefficients(intensity, sigma, columns[working])
     inflation = _inflation(solution, sigma, columns.shape[1])
     errors, correlations = _standard_errors(solution, vector, inflation)
-    problem = ProjectedProblem.build(intensity, sigma, basis[working])
-    part = problem.model_part(calculated[working])
-    scale_error = float(np.sqrt(inflation / max(float(part @ part), 1e-300)))
+    part = ProjectedProblem.build(intensity, sigma, basis[working]).model_part(calculated[working])
+    scale_error = _scale_error(solution, part, inflation)
     values = vector.values(solution.vector)
     parameters = {
         name: FittedParameter(values[name], float(error), vector.limits(name).unit)
@@ -352,6 +376,13 @@ def _standard_errors(
     errors = np.sqrt(np.diag(covariance))
     safe = np.where(errors > 0, errors, 1.0)
     return errors, covariance / np.outer(safe, safe)
+
+
+def _scale_error(solution: _Solution, part: FloatArray, inflation: float) -> float:
+    """Standard error of the scale: its own, and what the parameters' errors carry over to it."""
+    inverse = np.linalg.pinv(solution.jacobian.T @ solution.jacobian)
+    carried = float(solution.scale_slopes @ inverse @ solution.scale_slopes)
+    return float(np.sqrt(inflation * (1.0 / max(float(part @ part), 1e-300) + carried)))
 
 
 def _model_map(

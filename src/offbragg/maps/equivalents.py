@@ -12,10 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from offbragg.conventions import CELL_REFUSE_FRACTION, BoolArray, FloatArray, IntArray
-from offbragg.crystal.cell import Cell, check_cells_agree
+from offbragg.conventions import BoolArray, FloatArray, IntArray
+from offbragg.crystal.cell import check_cells_agree
 from offbragg.crystal.grid import HklGrid
-from offbragg.crystal.symmetry import lattice_matrices, laue_rotations
+from offbragg.crystal.symmetry import (
+    check_group_fits_cell,
+    lattice_matrices,
+    laue_rotations,
+)
 from offbragg.errors import InputError
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.maps.shells import divide
@@ -110,25 +114,6 @@ def covering_grid(grids: Sequence[HklGrid]) -> HklGrid:
     return HklGrid(grids[0].cell, axes[0], axes[1], axes[2], sampling)
 
 
-def check_group_fits_cell(cell: Cell, rotations: IntArray, laue_group: str) -> None:
-    """Check that operations keep the reciprocal cell within 3 %.
-
-    Raises
-    ------
-    InputError
-        If an operation changes an edge by more than 3 % or a cosine by more than 0.03.
-    """
-    metric = cell.frac_matrix @ cell.frac_matrix.T
-    moved = rotations @ metric @ rotations.transpose(0, 2, 1)
-    edges = np.sqrt(np.diagonal(moved, axis1=1, axis2=2))
-    lengths = np.sqrt(np.diagonal(metric))
-    cosines = moved / (edges[:, :, None] * edges[:, None, :])
-    worst_edge = np.abs(edges / lengths - 1).max()
-    worst_cosine = np.abs(cosines - metric / np.outer(lengths, lengths)).max()
-    if max(worst_edge, worst_cosine) > CELL_REFUSE_FRACTION:
-        raise InputError(f"laue_group {laue_group} does not fit the cell {cell}")
-
-
 @dataclass(frozen=True)
 class Observations:
     """The measured voxels of one or more maps, in the order of the maps, with their orbits.
@@ -214,7 +199,7 @@ def gather_observations(
     """
     grid = covering_grid([x.grid for x in maps])
     rotations = laue_rotations(laue_group)
-    check_group_fits_cell(grid.cell, rotations, laue_group)
+    check_group_fits_cell(grid.cell, rotations, f"laue_group {laue_group}")
     representative = symmetry_orbits(grid, rotations)
     flat = np.arange(grid.size).reshape(grid.shape)
     inv_d = grid.inv_d()

@@ -56,13 +56,16 @@ def replace_when_done(path: str | Path) -> Iterator[Path]:
     Raises
     ------
     MissingFileError
-        If the folder does not exist, ``path`` is a folder, or it cannot be written.
+        If the folder does not exist, ``path`` is a folder, a device or a pipe, or it cannot be
+        written.
     """
     path = Path(path)
     if not path.parent.is_dir():
         raise MissingFileError(f"{path}: folder {path.parent} does not exist")
     if path.is_dir():
         raise MissingFileError(f"{path}: expected the name of a file, found a folder")
+    if path.exists() and not path.is_file():
+        raise MissingFileError(f"{path}: expected the name of a file, found a device or pipe")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield temporary

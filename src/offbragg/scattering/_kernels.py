@@ -162,7 +162,9 @@ def _splat_rows(grid, row_0, row_1, centre, c, weight, radius, profile, turns):
     Its samples come row by row from c = L Lᵀ: with u = L⁻¹ d the exponent is u·u, so that the
     middle and the half width of each row follow without searching. A row is ``value`` times a
     profile around the node z_ref; from row to row both change by geometric series, so that the
-    innermost loops only multiply and add. profile, turns: work space, 2 half + 1 numbers each.
+    innermost loops only multiply and add. Each plane of constant x is filled out to a parallelogram
+    around its ellipse, which costs a quarter more samples and saves finding the ends of each row.
+    profile, turns: work space, 2 half + 1 numbers each.
     """
     n_x, n_y, _ = grid.shape
     l11 = math.sqrt(c[0])
@@ -183,6 +185,8 @@ def _splat_rows(grid, row_0, row_1, centre, c, weight, radius, profile, turns):
     for k in range(2 * half):
         turns[k + 1] = turns[k] * turn
     y_falling = math.exp(-1.0 / (l22 * l22) - tilt * tilt * curvature)
+    is_upright = not is_tilted and abs(l31) < 1e-12
+    z_ref, offset = 0, 2.0 * _REACH
     r2 = radius * radius
     x_half = radius * l11
     for ix in range(math.ceil(centre[0] - x_half), math.floor(centre[0] + x_half) + 1):
@@ -193,36 +197,43 @@ def _splat_rows(grid, row_0, row_1, centre, c, weight, radius, profile, turns):
         left = r2 - u1 * u1
         if left <= 0.0:
             continue
+        reach = math.sqrt(left)
         y_mid = centre[1] + l21 * u1
-        y_half = l22 * math.sqrt(left)
         z_row = centre[2] + l31 * u1
-        z_ref, offset = 0, 2.0 * _REACH
-        value, growth = 0.0, 0.0
-        y_first = math.ceil(y_mid - y_half)
+        y_first = math.ceil(y_mid - l22 * reach)
+        y_last = math.floor(y_mid + l22 * reach)
+        z_half = l33 * reach
         y = y_first % n_y
-        for iy in range(y_first, math.floor(y_mid + y_half) + 1):
-            u2 = (iy - y_mid) * inv_22
+        u2 = (y_first - y_mid) * inv_22
+        if not is_upright:
+            offset = 2.0 * _REACH
+        if abs(offset) <= _REACH:
+            # An upright Gaussian has the same profile everywhere.
+            value = peak * math.exp(-0.5 * (u1 * u1 + u2 * u2 + offset * offset * curvature))
+            growth = math.exp(-(u2 + 0.5 * inv_22) * inv_22)
+        else:
+            value, growth = 0.0, 0.0
+        for iy in range(y_first, y_last + 1):
             z_mid = z_row + l32 * u2
             if abs(offset) > _REACH:
                 # First row, or the middle has moved on: begin again from the nearest node.
                 z_ref = round(z_mid)
                 offset = z_ref - z_mid
                 _fill_profile(profile, curvature, offset)
+                u2 = (iy - y_mid) * inv_22
                 value = peak * math.exp(-0.5 * (u1 * u1 + u2 * u2 + offset * offset * curvature))
                 growth = math.exp(
-                    -(u2 + 0.5 / l22) / l22 + tilt * (offset - 0.5 * tilt) * curvature
+                    -(u2 + 0.5 * inv_22) * inv_22 + tilt * (offset - 0.5 * tilt) * curvature
                 )
-            rest = left - u2 * u2
-            if rest > 0.0:
-                z_half = l33 * math.sqrt(rest)
-                first = math.ceil(z_mid - z_half)
-                n = math.floor(z_mid + z_half) - first + 1
-                _add_row(grid, row, y, first, profile, half + first - z_ref, n, value)
+            first = math.ceil(z_mid - z_half)
+            n = math.floor(z_mid + z_half) - first + 1
+            _add_row(grid, row, y, first, profile, half + first - z_ref, n, value)
+            u2 += inv_22
             y = y + 1 if y + 1 < n_y else 0
             value *= growth
             growth *= y_falling
-            offset -= tilt
             if is_tilted:
+                offset -= tilt
                 for k in range(len(profile)):
                     profile[k] *= turns[k]
 

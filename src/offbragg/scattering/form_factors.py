@@ -55,7 +55,9 @@ def element_form_factor(element: str, q_squared: FloatArray) -> FloatArray:
     array([6.])
     """
     known = gemmi.Element(element)
-    coefficients = known.it92 if known.name != "X" else None
+    # gemmi reads the first letters of a longer word: "carbon" would be calcium.
+    is_known = known.name != "X" and known.name.upper() == element.upper()
+    coefficients = known.it92 if is_known else None
     if coefficients is None:
         raise InputError(f"element {element!r} has no form factor in the tables of 1992")
     stol2 = stol2_from_q(np.sqrt(q_squared))

@@ -75,6 +75,24 @@ class Displacements:
             else _NO_ANISOTROPIC
         )
 
+    def check_shapes(self, n_atoms: int) -> None:
+        """Check that both parts are for a number of atoms.
+
+        Raises
+        ------
+        InputError
+            If a part has another shape.
+        """
+        n = n_atoms
+        for name, allowed in (
+            ("correlated", ((n, n), (n, n, 3, 3))),
+            ("independent", ((n, 3, 3),)),
+        ):
+            part = getattr(self, name)
+            if part is not None and part.shape not in allowed:
+                expected = " or ".join(str(shape) for shape in allowed)
+                raise InputError(f"{name} displacements must be {expected}, got {part.shape}")
+
     def u_aniso(self, n_atoms: int) -> FloatArray:
         """Total mean-square displacements U = V_ii, shape (n_atoms, 3, 3) [Å²]."""
         total = np.zeros((n_atoms, 3, 3))
@@ -216,6 +234,7 @@ def diffuse_on_lattice(
     the transform of a voxel, taken at the middle of the pair's Gaussian. Form factors and widths
     stay those at the node: better than 1e-3 of the mean but for the few voxels around q = 0.
     """
+    displacements.check_shapes(len(positions))
     u_aniso = displacements.u_aniso(len(positions))
     if not np.any(u_aniso):
         return np.zeros(lattice.shape)

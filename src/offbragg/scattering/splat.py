@@ -94,11 +94,18 @@ class SplatPlan:
             outermost + np.sqrt(outermost**2 + reach * sphere**2),
             2 * np.array(lattice.extent) + 2,
         )
-        n_x, n_y, n_z = (
-            scipy.fft.next_fast_len(max(4, int(np.ceil(x))), real=True) for x in needed
-        )
-        shape = (n_x, n_y, n_z)
-        gap = _alias_gap(lattice, shape)
+        # In oblique cells that is not yet enough where a lattice is thin: go on towards the grid
+        # of a full sphere, which is.
+        full = 2 * oversampling * sphere + 2
+        while True:
+            n_x, n_y, n_z = (
+                scipy.fft.next_fast_len(max(4, int(np.ceil(x))), real=True) for x in needed
+            )
+            shape = (n_x, n_y, n_z)
+            gap = _alias_gap(lattice, shape)
+            if gap >= 0.9 * reach * lattice.q_max**2 or np.all(needed >= full):
+                break
+            needed = np.maximum(needed, np.minimum(1.15 * needed, full))
         blur = max(2 * np.log(1 / tolerance) / gap - least_variance, 0.0)
         cut = TRUNCATION_SHARE * tolerance * np.exp(-0.5 * blur * lattice.q_max**2)
         # Volume-weighted: the tail beyond ρ of a three-dimensional Gaussian holds `cut`.
@@ -140,7 +147,7 @@ class SplatPlan:
         step_blur = self.blur * self.to_index @ self.to_index.T
         blurred = covariances[order] + step_blur[np.triu_indices(3)]
         placed = centres[order]
-        kept = scipy.special.chdtr(3, self.radius**2)
+        kept = _kept_fraction(self.radius)
         n_slabs = max(1, self.shape[0] // SLAB_ROWS)
         edges = np.linspace(0, self.shape[0], n_slabs + 1).astype(np.int64)
         starts, members = _kernels.slab_members(placed, blurred, self.radius, self.shape[0], edges)
@@ -172,13 +179,22 @@ class SplatPlan:
         return factor
 
 
+def _kept_fraction(radius: float) -> float:
+    """Weight of a Gaussian within the samples that are taken: in u = L⁻¹ d, a square at each u₁."""
+    u, weights = np.polynomial.legendre.leggauss(64)
+    u1 = radius * u
+    inside = scipy.special.erf(np.sqrt(np.maximum(radius**2 - u1**2, 0.0) / 2.0)) ** 2
+    density = np.exp(-0.5 * u1**2) / np.sqrt(2.0 * np.pi)
+    return float(radius * np.sum(weights * density * inside))
+
+
 def _alias_gap(lattice: HalfLattice, shape: tuple[int, ...]) -> float:
     """Smallest |q + G|² − |q|² over wanted q and the grid's reciprocal vectors G."""
     vectors = lattice.reciprocal_vectors
     corners = np.array(list(itertools.product((-1, 1), repeat=3))) * np.array(lattice.extent)
     corner_q = corners @ vectors
     gap = np.inf
-    for m in itertools.product((-1, 0, 1), repeat=3):
+    for m in itertools.product(range(-3, 4), repeat=3):
         if any(m):
             alias = (np.array(m) * np.array(shape)) @ vectors
             # q·G is least at a corner of the box of nodes, and no less than on the sphere.
