@@ -25,7 +25,7 @@ def main() -> None:
     cell = (48.46, 48.46, 63.43, 90.0, 90.0, 90.0)
     measured = import_map(SNASE / "maps" / "snc.wmpn.lat", cell=cell, space_group="P 41")
     observed = merge(measured, laue_group="4/m").map
-    found = fit(observed, structure, LiquidLike(0.4, 7.0), **LIMITS)
+    found = fit(observed, structure, LiquidLike(0.45, 12.0), **LIMITS)
     for name, p in found.parameters.items():
         sys.stdout.write(f"{name}: {p.value:.3f} ± {p.standard_error:.3f} {p.unit}\n")
     control = apply_operation(observed, "k,h,l")

@@ -28,7 +28,7 @@ ELEMENTS = np.array(["C", "N", "O", "S"])
 
 
 def cells(shortest=6.0, longest=40.0):
-    """Cells of every crystal system, from nearly flat to long, none thinner than 60°/120°."""
+    """Cells of every crystal system; angles 65° to 115°, rhombohedral ones 50° to 110°."""
     edge = st.floats(shortest, longest)
     oblique = st.floats(65.0, 115.0)
     right = st.just(90.0)
