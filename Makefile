@@ -4,6 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT ?= demo-output
+# Threads that wait for work should sleep: on a busy machine spinning costs more than it saves.
+export OMP_WAIT_POLICY ?= passive
+export GOMP_SPINCOUNT ?= 0
 
 .PHONY: help setup demo test lint types layers docs check prove bench lock clean
 

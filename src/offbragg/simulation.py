@@ -135,9 +135,33 @@ def _diffuse(
     """Diffuse intensity of a cell: one copy's, summed over the operations."""
     unit = model.coherent_unit(structure)
     rotations = lattice_matrices(space_group_operations(unit.space_group).rotations, grid.sampling)
-    lattice = replace(lattice_for(grid, rotations, q_max), voxel_average=options.voxel_average)
-    copy = model.diffuse_on_lattice(lattice, unit, options.adps, options.rtol)
-    return gather(copy, lattice, grid, rotations)
+    lattice = lattice_for(grid, rotations, q_max)
+    intensity = np.zeros(grid.shape)
+    for voxel, alike in _voxels(unit.space_group, grid.sampling, averaged=options.voxel_average):
+        part = replace(lattice, voxel=voxel)
+        copy = model.diffuse_on_lattice(part, unit, options.adps, options.rtol)
+        intensity += gather(copy, part, grid, rotations[alike])
+    return intensity
+
+
+def _voxels(
+    space_group: str, sampling: tuple[int, int, int], *, averaged: bool
+) -> list[tuple[FloatArray | None, IntArray]]:
+    """Voxels that a copy's intensity is averaged over, and the operations that take each.
+
+    Copy g takes the mean over the voxel turned by its operation, edges ``e R_g``. Operations that
+    only permute and reverse the edges share one; those of hexagonal axes shear the voxel.
+    """
+    rotations = space_group_operations(space_group).rotations
+    if not averaged:
+        return [(None, np.arange(len(rotations)))]
+    edges = rotations / np.array(sampling, dtype=np.float64)[None, :, None]
+    classes: dict[tuple[tuple[float, ...], ...], list[int]] = {}
+    for number, turned in enumerate(edges):
+        # An edge and its reverse are the same; so is any order of the three.
+        kept = [max(tuple(edge + 0.0), tuple(0.0 - edge)) for edge in turned.round(9)]
+        classes.setdefault(tuple(sorted(kept)), []).append(number)
+    return [(np.array(key), np.array(members)) for key, members in classes.items()]
 
 
 def _bragg(

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 from tests.oracles import copies, form_factors
 from tests.strategies import CRYSTALS, random_structure
 
-from offbragg import HklGrid, InputError, Uncorrelated, simulate
+from offbragg import HklGrid, Uncorrelated, simulate
 
 MAP_ERROR = 1e-3  # of the mean, the project's own figure
 
@@ -57,10 +57,14 @@ def test_both_readings_of_the_adps_are_the_same(structure):
 # --- 5 errors ------------------------------------------------------------
 
 
-def test_an_adp_that_is_no_motion_is_named(structure):
-    # Files hold such ADPs: an eigenvalue of −0.05 Å². A map of NaN is no answer.
+def test_an_adp_that_is_no_motion_is_named_and_mended(structure, caplog):
+    # Files hold such ADPs: an eigenvalue of −0.05 Å². The nearest motion has 0 there.
     u = structure.u_aniso.copy()
     u[2] = np.diag([0.1, 0.1, -0.05])
     grid = HklGrid.from_resolution(structure.cell, 3.0)
-    with pytest.raises(InputError, match=r"index 2"):
-        simulate(replace(structure, u_aniso=u), Uncorrelated(), grid)
+    found = simulate(replace(structure, u_aniso=u), Uncorrelated(), grid)
+    assert "U of 1 atoms" in caplog.text
+    assert "index 2" in caplog.text
+    u[2] = np.diag([0.1, 0.1, 0.0])
+    expected = simulate(replace(structure, u_aniso=u), Uncorrelated(), grid)
+    np.testing.assert_allclose(found.intensity, expected.intensity, rtol=1e-12)

@@ -16,7 +16,7 @@ STEP_TOLERANCE = 1e-4
 _LARGEST_SAMPLING = 1000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HklGrid:
     """Voxels centred on the nodes of a sampled reciprocal lattice.
 

@@ -19,7 +19,7 @@ from offbragg.errors import FormatError, InputError, MissingFileError
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AtomicStructure:
     """Atoms of one asymmetric unit, every altloc an atom of its own.
 

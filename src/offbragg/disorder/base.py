@@ -141,29 +141,15 @@ def _terms(model: DisorderModel) -> tuple[DisorderModel, ...]:
 
 def _remainder(structure: AtomicStructure, own: Displacements) -> FloatArray:
     remainder = structure.u_aniso - own.u_aniso(structure.n_atoms)
-    complaint = "adps='file': the model moves atom {} by more than its ADP: U - V"
-    return positive_displacements(structure, remainder, complaint)
-
-
-def positive_displacements(
-    structure: AtomicStructure, u_aniso: FloatArray, complaint: str
-) -> FloatArray:
-    """Return U (n, 3, 3) [Å²] with the rounding of a file's last digit below zero taken off.
-
-    Raises
-    ------
-    InputError
-        If an eigenvalue is below zero by more: the complaint, with the atom's name in its braces.
-    """
-    if not len(u_aniso):
-        return u_aniso
-    values, vectors = np.linalg.eigh(u_aniso)
+    values, vectors = np.linalg.eigh(remainder)
+    if not len(values):
+        return remainder
     worst = int(np.argmin(values[:, 0]))
     if values[worst, 0] < -REMAINDER_TOLERANCE:
-        named = complaint.format(structure.label(worst))
-        raise InputError(f"{named} has eigenvalue {values[worst, 0]:.4f} Å², expected >= 0")
-    if values[worst, 0] >= 0:
-        return u_aniso
+        raise InputError(
+            f"adps='file': the model moves atom {structure.label(worst)} by more than its ADP: "
+            f"U - V has eigenvalue {values[worst, 0]:.4f} Å², expected >= 0"
+        )
     clipped = np.maximum(values, 0.0)
-    positive: FloatArray = (vectors * clipped[:, None, :]) @ vectors.transpose(0, 2, 1)
-    return positive
+    filled: FloatArray = (vectors * clipped[:, None, :]) @ vectors.transpose(0, 2, 1)
+    return filled

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -82,9 +81,8 @@ class LiquidLike(DisorderModel):
         if self.coherence not in COHERENCES:
             expected = " ".join(COHERENCES)
             raise InputError(f"coherence must be one of {expected}, got {self.coherence!r}")
-        if self.order != "exact" and not (
-            isinstance(self.order, int | np.integer) and self.order >= 1
-        ):
+        is_whole = isinstance(self.order, int | np.integer) and not isinstance(self.order, bool)
+        if self.order != "exact" and not (is_whole and int(self.order) >= 1):
             raise InputError(f"order must be 'exact' or a whole number >= 1, got {self.order!r}")
 
     @property
@@ -129,21 +127,20 @@ class LiquidLike(DisorderModel):
         q_squared = lattice.q_squared()
         x = q_squared * self.rms_displacement**2
         correlation = self.correlation(structure.positions)
-        weights: FloatArray | float = 1.0
-        if lattice.voxel_average:
-            weights = voxel_weights(lattice, structure.positions)
+        weights = voxel_weights(lattice, structure.positions)
         self_term = np.zeros(lattice.shape)
         names, index = unique_elements(structure.elements)
         for number, name in enumerate(names):
             weight = np.sum(structure.occupancies[index == number] ** 2)
             self_term += weight * element_form_factor(name, q_squared) ** 2
-        total = np.zeros(lattice.shape)
+        total, power = np.zeros(lattice.shape), np.exp(-x)
         for n in range(1, order + 1):
             pairs = pair_sum_on_lattice(
                 lattice, structure.positions, structure.elements, structure.occupancies,
                 Displacements(), rtol, weights * correlation**n,
             )  # fmt: skip
-            total += x**n / math.factorial(n) * (self_term + pairs)
+            power *= x / n
+            total += power * (self_term + pairs)
         within = q_squared <= lattice.q_max**2 * (1 + 1e-9)
-        intensity: FloatArray = np.where(within, np.maximum(np.exp(-x) * total, 0.0), 0.0)
+        intensity: FloatArray = np.where(within, np.maximum(total, 0.0), 0.0)
         return intensity

@@ -110,7 +110,7 @@ class RigidBody(DisorderModel):
     ) -> FloatArray:
         """Diffuse intensity [e²] of one copy; closed form for one body that only translates."""
         only_translates = self.bodies is None and self.libration is None and self.screw is None
-        if lattice.voxel_average or not only_translates:
+        if lattice.voxel is not None or not only_translates:
             return super().diffuse_on_lattice(lattice, structure, adps, rtol)
         translation = np.asarray(self.translation)
         atoms = (structure.elements, structure.occupancies)

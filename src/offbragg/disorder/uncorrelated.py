@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
+import numpy as np
+
 from offbragg.crystal.structure import AtomicStructure
-from offbragg.disorder.base import DisorderModel, positive_displacements
+from offbragg.disorder.base import REMAINDER_TOLERANCE, DisorderModel
 from offbragg.scattering.gaussian import Displacements
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -24,10 +29,21 @@ class Uncorrelated(DisorderModel):
     def displacements(self, structure: AtomicStructure) -> Displacements:
         """Return the structure's U_i as independent motions [Å²].
 
-        Raises
-        ------
-        InputError
-            If a U_i is no motion (an eigenvalue below 0): names the atom.
+        Files hold U_i that are no motion (an eigenvalue below 0): the nearest that is one is
+        taken, and the log tells how many and the worst.
         """
-        u_aniso = positive_displacements(structure, structure.u_aniso, "atom {}: U")
-        return Displacements(independent=u_aniso)
+        values, vectors = np.linalg.eigh(structure.u_aniso)
+        wrong = values[:, 0] < -REMAINDER_TOLERANCE
+        if wrong.any():
+            worst = int(np.argmin(values[:, 0]))
+            logger.warning(
+                "U of %d atoms is not positive semi-definite (worst: atom %s, eigenvalue %.4f Å²): "
+                "the nearest that is is used",
+                int(wrong.sum()),
+                structure.label(worst),
+                values[worst, 0],
+            )
+        if not np.any(values < 0):
+            return Displacements(independent=structure.u_aniso)
+        nearest = (vectors * np.maximum(values, 0.0)[:, None, :]) @ vectors.transpose(0, 2, 1)
+        return Displacements(independent=nearest)

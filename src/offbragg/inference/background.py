@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import BSpline
 
-from offbragg.conventions import ISOTROPIC_SHELL_WIDTH, TWO_PI, FloatArray, IntArray
+from offbragg.conventions import TWO_PI, FloatArray, IntArray
 from offbragg.errors import InputError
+from offbragg.maps.shells import isotropic_shells
 
 BACKGROUNDS = ("smooth", "shells", "none")
 N_SMOOTH = 10
@@ -70,5 +71,4 @@ class Background:
 
 
 def _shell_numbers(q_length: FloatArray) -> IntArray:
-    numbers: IntArray = np.floor(q_length / TWO_PI / ISOTROPIC_SHELL_WIDTH).astype(np.int64)
-    return numbers
+    return isotropic_shells(q_length / TWO_PI)

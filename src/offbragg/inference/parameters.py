@@ -44,6 +44,8 @@ class ParameterVector:
         for name in names:
             if name not in model.refinable:
                 raise InputError(f"refine: {kind} has no parameter {name!r}, expected {known}")
+        if len(set(names)) < len(names):
+            raise InputError(f"refine: expected each name once, got {' '.join(names)}")
         if not names:
             raise InputError(f"refine: expected a parameter of {kind} ({known}), got none")
         vector = cls(model, names)

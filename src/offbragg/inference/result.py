@@ -42,7 +42,8 @@ class FitResult:
     model : DisorderModel
         With the refined parameters.
     model_map : DiffuseMap
-        Scale times model plus background, at the map's hkl within the fit's limits.
+        Scale times model plus background, at the map's hkl within the fit's limits. The
+        background is its mean in shells of 0.01 Å⁻¹, so that the anisotropic part has none of it.
     statistics : mapping
         "working" and "held_out": ``n_unique``, ``n``, ``cc``, ``r``, ``cc_anisotropic``,
         ``r_anisotropic``, ``chi2_reduced`` (None without σ); "held_out" None where nothing is.

@@ -27,6 +27,7 @@ from offbragg.maps.comparison import compare
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.maps.equivalents import symmetry_orbits
 from offbragg.maps.provenance import make_step
+from offbragg.maps.shells import isotropic_shells, shell_mean
 from offbragg.maps.symmetrize import UniqueVoxels, unique_voxels
 from offbragg.runtime import SILENT, Progress
 from offbragg.simulation import simulate
@@ -54,6 +55,7 @@ class FitOptions:
     block_edge: int | None = None
     max_evaluations: int = 60
     voxel_average: bool | None = None
+    rtol: float = 5e-4
 
     def __post_init__(self) -> None:
         for name in ("d_min", "d_max", "max_evaluations", "block_edge"):
@@ -104,6 +106,8 @@ def fit(
     voxel_average : bool, optional
         Compare with the model's means over voxels; where not given, if the map has counts of
         averaged pixels.
+    rtol : float
+        Largest error of a simulation, as a fraction of its mean intensity.
     rng : numpy.random.Generator, optional
         Draws the blocks; seeded with 0 where not given.
     progress : Progress
@@ -193,12 +197,14 @@ def _select(
     # Just beyond the outermost voxel: nothing further out need be simulated.
     d_min = TWO_PI / float(q_length.max()) * (1 - 1e-7)
     inv_d = np.linalg.norm(chosen.hkl @ cell.frac_matrix, axis=1)
+    # Of working voxels, so that no function hangs on held-out ones alone.
+    known = q_length if held_out.all() else q_length[~held_out]
     return _Data(
         grid=replace(observed.grid, d_min=d_min),
         own_grid=replace(observed.grid, cell=cell, d_min=(1 - 1e-7) / float(inv_d.max())),
         voxels=chosen,
         q_length=q_length,
-        background=Background.over(q_length, settings.background),
+        background=Background.over(known, settings.background),
         held_out=held_out,
     )
 
@@ -226,6 +232,7 @@ class _Evaluator:
             self.data.own_grid,
             adps=self.settings.adps,
             voxel_average=bool(self.settings.voxel_average),
+            rtol=self.settings.rtol,
         )
 
     def at_voxels(self, computed: DiffuseMap) -> FloatArray:
@@ -392,9 +399,13 @@ def _model_map(
     coefficients: FloatArray,
     settings: FitOptions,
 ) -> DiffuseMap:
-    """Scale · model + background at the map's hkl within the fit's limits."""
+    """Scale · model + shell means of the background, at the map's hkl within the limits."""
     wanted = data.grid.within(d_max=settings.d_max) & np.isfinite(computed.intensity)
-    background = data.background.basis(TWO_PI * data.grid.inv_d()[wanted]) @ coefficients[1:]
+    inv_d = data.grid.inv_d()[wanted]
+    background = data.background.basis(TWO_PI * inv_d) @ coefficients[1:]
+    # Constant within the shells that define the anisotropic part: it drops out of that exactly.
+    shell = isotropic_shells(inv_d)
+    background = shell_mean(background, shell, int(shell.max()) + 1)[shell]
     intensity = np.full(data.grid.shape, np.nan)
     intensity[wanted] = coefficients[0] * computed.intensity[wanted] + background
     step = make_step("fit", settings, model=computed.provenance[-1]["model"])

@@ -17,7 +17,7 @@ from offbragg.errors import InputError
 _VOXEL_ARRAYS = ("intensity", "sigma", "count", "half_1", "half_2")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DiffuseMap:
     """A map of reciprocal space.
 

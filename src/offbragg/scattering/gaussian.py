@@ -230,9 +230,10 @@ def diffuse_on_lattice(
     elements. Memory: two real-space grids and a few lattices.
 
     Where the lattice asks for means over voxels, each pair is weighted by
-    ``Π_x sinc(x_ij / n_x)``, x_ij the fractional separation along each axis and n the sampling:
-    the transform of a voxel, taken at the middle of the pair's Gaussian. Form factors and widths
-    stay those at the node: better than 1e-3 of the mean but for the few voxels around q = 0.
+    ``Π_k sinc(e_k · x_ij)``, x_ij the fractional separation and e_k the voxel's edges in hkl: the
+    transform of a voxel, taken at the middle of the pair's Gaussian. Form factors and widths stay
+    those at the node: an error of a few 1e-3 of the mean where a voxel is a small part of 1/U,
+    more for the few voxels around q = 0.
     """
     displacements.check_shapes(len(positions))
     u_aniso = displacements.u_aniso(len(positions))
@@ -241,7 +242,7 @@ def diffuse_on_lattice(
     if displacements.correlated is None:
         return uncorrelated_on_lattice(lattice, elements, occupancies, u_aniso, rtol)
     tolerance = rtol * _diffuse_fraction(lattice, u_aniso)
-    if lattice.voxel_average:
+    if lattice.voxel is not None:
         return _averaged_over_voxels(lattice, positions, elements, occupancies, displacements, rtol)
     total = pair_sum_on_lattice(lattice, positions, elements, occupancies, displacements, tolerance)
     q_squared = lattice.q_squared()
@@ -279,11 +280,15 @@ def _averaged_over_voxels(
 
 
 def voxel_weights(lattice: HalfLattice, positions: FloatArray) -> FloatArray:
-    """Weights (n_atoms, n_atoms) of pairs in means over voxels, ``Π_x sinc(x_ij / n_x)``."""
-    in_box = positions @ lattice.cell.frac_matrix.T / np.array(lattice.sampling)
+    """Weights (n_atoms, n_atoms) of pairs in means over voxels, ``Π_k sinc(e_k · x_ij)``.
+
+    All are 1 where the lattice has no voxel.
+    """
     weights = np.ones((len(positions), len(positions)))
-    for axis in range(3):
-        weights *= np.sinc(in_box[:, None, axis] - in_box[None, :, axis])
+    if lattice.voxel is not None:
+        along_edges = positions @ lattice.cell.frac_matrix.T @ lattice.voxel.T
+        for edge in along_edges.T:
+            weights *= np.sinc(edge[:, None] - edge[None, :])
     return weights
 
 
@@ -470,7 +475,7 @@ def _bounded(lattice: HalfLattice, intensity: FloatArray, q_squared: FloatArray)
     """Exact bounds: no negative intensity, none at q = 0, none beyond q_max."""
     wanted = q_squared <= lattice.q_max**2 * (1 + 1e-9)
     bounded: FloatArray = np.where(wanted, np.maximum(intensity, 0.0), 0.0)
-    if not lattice.voxel_average:
+    if lattice.voxel is None:
         bounded[lattice.extent[0], lattice.extent[1], 0] = 0.0
     return bounded
 

@@ -14,7 +14,7 @@ from offbragg.conventions import TWO_PI, FloatArray, IntArray
 from offbragg.crystal.cell import Cell
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HalfLattice:
     r"""Nodes m / sampling with \|m_x\| ≤ extent_x and m_z ≥ 0.
 
@@ -27,16 +27,16 @@ class HalfLattice:
         Largest index along each axis.
     q_max : float
         Largest \|q\| [Å⁻¹] at which values are wanted.
-    voxel_average : bool
-        Whether values are means over the voxels around the nodes, as a map of averaged pixels
-        has them, rather than values at the nodes.
+    voxel : ndarray, shape (3, 3), or None
+        Where values are to be means over voxels around the nodes, as a map of averaged pixels has
+        them: the rows, in hkl, are the edges of the voxel. None: values at the nodes.
     """
 
     cell: Cell
     sampling: tuple[int, int, int]
     extent: tuple[int, int, int]
     q_max: float
-    voxel_average: bool = False
+    voxel: FloatArray | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
