@@ -48,10 +48,10 @@ docs: $(READY)
 check: test lint types layers docs
 
 prove: $(READY)
-	$(BIN)/python benchmarks/prove.py
+	$(BIN)/python -m benchmarks.prove
 
 bench: $(READY)
-	$(BIN)/python benchmarks/bench.py
+	$(BIN)/python -m benchmarks.bench
 
 lock:
 	uv pip compile --quiet --generate-hashes --universal --python-version 3.11 pyproject.toml --extra dev -o requirements.lock

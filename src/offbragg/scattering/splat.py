@@ -23,7 +23,7 @@ import numpy as np
 import scipy.fft
 import scipy.special
 
-from offbragg.conventions import TWO_PI, ComplexArray, FloatArray, IntArray
+from offbragg.conventions import TWO_PI, ComplexArray, FloatArray
 from offbragg.errors import InputError
 from offbragg.runtime import count_workers
 from offbragg.scattering import _kernels
@@ -163,14 +163,14 @@ class SplatPlan:
         ndarray, shape ``lattice.shape``, complex128
             ``Σ w exp(+i q·r − ½ qᵀC q)``.
         """
-        workers = count_workers(n_workers)
+        spectrum = scipy.fft.rfftn(grid, workers=count_workers(n_workers))
         m_x, m_y, m_z = self.lattice.extent
-        # Each axis is cut to the wanted nodes before the next one is transformed.
-        partly = scipy.fft.rfft(grid, axis=2, workers=workers)[:, :, : m_z + 1]
-        partly = _centred(scipy.fft.fft(partly, axis=1, workers=workers), m_y, 1)
-        partly = _centred(scipy.fft.fft(partly, axis=0, workers=workers), m_x, 0)
-        np.conj(partly, out=partly)
-        return partly
+        out = np.empty(self.lattice.shape, dtype=np.complex128)
+        # Frequencies from −m to m: the end of each axis, then its beginning.
+        for to_x, from_x in _halves(m_x, self.shape[0]):
+            for to_y, from_y in _halves(m_y, self.shape[1]):
+                np.conj(spectrum[from_x, from_y, : m_z + 1], out=out[to_x, to_y])
+        return out
 
     def unblur(self, q_squared: FloatArray) -> FloatArray:
         """Factor exp(½ s² q²) that undoes the blur; 0 beyond q_max, where nothing is wanted."""
@@ -193,17 +193,17 @@ def _alias_gap(lattice: HalfLattice, shape: tuple[int, ...]) -> float:
     vectors = lattice.reciprocal_vectors
     corners = np.array(list(itertools.product((-1, 1), repeat=3))) * np.array(lattice.extent)
     corner_q = corners @ vectors
-    gap = np.inf
-    for m in itertools.product(range(-3, 4), repeat=3):
-        if any(m):
-            alias = (np.array(m) * np.array(shape)) @ vectors
-            # q·G is least at a corner of the box of nodes, and no less than on the sphere.
-            least = max(np.min(corner_q @ alias), -lattice.q_max * np.linalg.norm(alias))
-            gap = min(gap, float(alias @ alias + 2 * least))
-    return gap
+    steps = np.array([m for m in itertools.product(range(-3, 4), repeat=3) if any(m)])
+    aliases = (steps * np.array(shape)) @ vectors
+    # q·G is least at a corner of the box of nodes, and no less than on the sphere.
+    on_sphere = -lattice.q_max * np.linalg.norm(aliases, axis=1)
+    least = np.maximum(np.min(corner_q @ aliases.T, axis=0), on_sphere)
+    return float(np.min(np.sum(aliases**2, axis=1) + 2 * least))
 
 
-def _centred(transform: ComplexArray, extent: int, axis: int) -> ComplexArray:
-    """Frequencies −extent … extent of an FFT's axis, in that order."""
-    frequencies: IntArray = np.arange(-extent, extent + 1) % transform.shape[axis]
-    return np.take(transform, frequencies, axis=axis)
+def _halves(extent: int, n: int) -> tuple[tuple[slice, slice], ...]:
+    """Where frequencies −extent … −1 and 0 … extent go, and where an FFT of length n has them."""
+    return (
+        (slice(0, extent), slice(n - extent, n)),
+        (slice(extent, 2 * extent + 1), slice(0, extent + 1)),
+    )
