@@ -22,7 +22,7 @@ def main() -> None:
     d_min, n_repeats = (2.6, 3) if small else (2.0, 30)
     structure = make_peptide(u=TRUTH.rms_displacement**2)
     cell = structure.require_cell()
-    grid = HklGrid.from_resolution(cell, 0.95 * d_min, (9, 9, 9))
+    grid = HklGrid.from_resolution(cell, 0.95 * d_min, (9, 9, 18))
     total = simulate(structure, TRUTH, grid, part="total")
     experiment = make_experiment(
         cell, structure.space_group, d_min=d_min, n_pixels=160 if small else 256

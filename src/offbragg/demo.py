@@ -41,9 +41,10 @@ TRUTH = LiquidLike(rms_displacement=0.35, correlation_length=6.0)
 START = LiquidLike(rms_displacement=0.5, correlation_length=12.0)
 D_MIN = 2.0
 SAMPLING = (3, 3, 3)
-# The map that is exposed is sampled three times finer than the one measured, so that Bragg peaks,
-# spread by the interpolation over one of its voxels each way, keep clear of the voxels between.
-_EXPOSED_SAMPLING = (9, 9, 9)
+# The map that is exposed is sampled finer than the one measured: Bragg peaks, spread by the linear
+# interpolation over one of its voxels each way, keep clear of the voxels between; and the
+# interpolation smooths the less the finer it is. The molecule is longest along the short axis c.
+_EXPOSED_SAMPLING = (9, 9, 18)
 # The innermost voxels are as wide as their distance from the beam; a beam stop hides them anyway.
 _D_MAX = 8.0
 _BRAGG_RADIUS = 0.2  # > √3 / 9, the reach of a peak
