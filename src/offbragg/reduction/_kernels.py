@@ -78,32 +78,12 @@ def is_near_node(h, k, l, dh, dk, dl, bragg):  # noqa: E741
     reach = max(abs(dh), abs(dk), abs(dl))
     if off + 0.5 * reach >= safe:
         return _is_near_any(h, k, l, dh, dk, dl, bragg)
+    if off - 0.5 * reach > 1.0 - safe:  # most pixels: further in one index than the radius
+        return False
     # Only the node nearest to the middle is within reach.
     if not comes_near(x, y, z, dh, dk, dl, metric, radius):
         return False
     return modulus == 1 or has_node(h0, k0, l0, modulus, nodes) == 1
-
-
-@njit(cache=True, nogil=True)
-def _index_distance(h, k, l):  # noqa: E741
-    """Largest difference in any one index from the nearest whole numbers."""
-    off_h = abs(h - np.floor(h + 0.5))
-    off_k = abs(k - np.floor(k + 0.5))
-    off_l = abs(l - np.floor(l + 0.5))
-    return max(off_h, off_k, off_l)
-
-
-@njit(cache=True, nogil=True)
-def _clear_distance(dm, dv, bragg):
-    """Index distance of a path's middle beyond which no unit direction's path comes near a node."""
-    safe = bragg[1]
-    if safe <= 0.0:
-        return np.inf
-    longest = 0.0
-    for i in range(3):
-        change = np.sqrt(dm[i, 0] ** 2 + dm[i, 1] ** 2 + dm[i, 2] ** 2) + abs(dv[i])
-        longest = max(longest, change)
-    return 1.0 - safe + 0.5 * longest  # 1 − safe: the radius, in indices
 
 
 @njit(cache=True, nogil=True)
@@ -123,7 +103,6 @@ def accumulate_pixels(pixels, motion, grid, bragg, voxels):
     radius = bragg[0]
     n_h, n_k, n_l = shape
     half_h, half_k, half_l = 0.5 - first[0], 0.5 - first[1], 0.5 - first[2]
-    clear = _clear_distance(dm, dv, bragg)
     for pixel in range(photons.shape[0]):
         count = photons[pixel]
         if count != count:
@@ -141,7 +120,7 @@ def accumulate_pixels(pixels, motion, grid, bragg, voxels):
         o = int(np.floor(l * sampling[2] + half_l))
         if o < 0 or o >= n_l:
             continue
-        if radius > 0.0 and _index_distance(h, k, l) <= clear:
+        if radius > 0.0:
             dh = dm[0, 0] * x + dm[0, 1] * y + dm[0, 2] * z - dv[0]
             dk = dm[1, 0] * x + dm[1, 1] * y + dm[1, 2] * z - dv[1]
             dl = dm[2, 0] * x + dm[2, 1] * y + dm[2, 2] * z - dv[2]
