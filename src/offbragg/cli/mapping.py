@@ -132,6 +132,8 @@ def import_map(
     cell: tuple[float, float, float, float, float, float] | None = None,
     space_group: str | None = None,
     key: str | None = None,
+    origin: tuple[float, float, float] | None = None,
+    sampling: tuple[int, int, int] | None = None,
     common: Common | None = None,
 ) -> Outcome:
     """Turn a map of another program into a map file: LUNUS .lat, NumPy .npz.
@@ -148,8 +150,12 @@ def import_map(
         Space group, where the file has none.
     key
         Name of the array in an .npz file.
+    origin
+        hkl of the first element, for an .npz file without axes.
+    sampling
+        Voxels per reciprocal-lattice unit, for an .npz file without axes.
     """
-    imported = read_foreign(file, cell=cell, space_group=space_group, key=key)
+    imported = read_foreign(file, cell, space_group, key, origin, sampling)
     write_map(output, imported)
     return map_summary(imported, output)
 
