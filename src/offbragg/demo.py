@@ -56,11 +56,14 @@ class DemoOptions:
 
     Attributes
     ----------
-    n_images, n_pixels : int
-        Images of the half turn; pixels along each edge of the detector.
+    n_images : int
+        Images of the half turn.
+    n_pixels : int
+        Pixels along each edge of the detector.
     photons : float
         Mean photons a pixel, Bragg peaks included.
     seed : int
+        Of photon noise, random halves and held-out blocks.
     """
 
     n_images: int = 180

@@ -131,7 +131,7 @@ def test_copies_in_hexagonal_axes_see_the_voxel_turned(name):
     structure = replace(PEPTIDE, cell=cell, space_group="P 31")
     grid = grid_away_from_the_beam(cell, (3, 3, 2))
     found = simulate(structure, MODELS[name], grid, voxel_average=True, rtol=1e-5).intensity.ravel()
-    pick = [0, 5, 11, 30, 44]
+    pick = [0, 5, 11, 17, 23]
     hkl = grid.hkl().reshape(-1, 3)[pick]
     expected = mean_of_voxel(structure, MODELS[name], hkl, grid.sampling)
     assert np.abs(found[pick] - expected).max() < AVERAGED * found.mean()

@@ -5,6 +5,7 @@ Exit 0: done. 1: failed, bad input included. 2: wrong use.
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from collections.abc import Sequence
@@ -76,4 +77,8 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Entry point of the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal or pipe without the letters Å or ½ must not end a command.
+            stream.reconfigure(errors="replace")
     sys.exit(run(sys.argv[1:]))

@@ -129,7 +129,8 @@ def _read_covariance(path: Path | None) -> np.ndarray:
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file")
     try:
-        values = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            values = np.load(file, allow_pickle=False)
     except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise FormatError(f"{path}: not a .npy file of numbers: {error}") from None
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf":

@@ -1,0 +1,200 @@
+"""Pages: self-contained, escaped, whole or not at all."""
+
+import base64
+import io
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import matplotlib.image
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from offbragg import HklGrid, LiquidLike, MissingFileError, fit, simulate
+from offbragg.made_crystal import make_peptide
+from offbragg.report import Page, write_fit_report
+from offbragg.report.page import show
+
+NASTY = "<script>alert(\"x\")</script> & 'quotes'"
+
+
+class Outline(HTMLParser):
+    """Tags, attributes and text of a page; every tag must be closed in order."""
+
+    VOID = frozenset({"meta", "img"})
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.texts, self.open = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, *pair) for pair in attrs]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def figure():
+    made = Figure(figsize=(2, 1))
+    made.subplots().plot([0, 1], [1, 0])
+    return made
+
+
+# --- 1 reference numbers -------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, "–"),
+        (float("nan"), "–"),
+        (np.float64("nan"), "–"),
+        (0.123456, "0.1235"),
+        (np.float64(123456.0), "1.235e+05"),
+        (12345, "12345"),
+        (True, "True"),
+        ("text", "text"),
+    ],
+)
+def test_values_for_people(value, expected):
+    assert show(value) == expected
+
+
+# --- 2 independent oracle ------------------------------------------------
+
+
+def test_a_figure_is_within_the_page():
+    page = Page("x")
+    page.figure(figure(), "a caption")
+    outline = Outline(page.render())
+    sources = {name: value for tag, name, value in outline.attributes if tag == "img"}
+    assert sources["alt"] == "a caption"
+    prefix, data = sources["src"].split(",")
+    assert prefix == "data:image/png;base64"
+    picture = matplotlib.image.imread(io.BytesIO(base64.b64decode(data)), format="png")
+    assert picture.shape[:2] == (110, 220)
+    assert "a caption" in outline.texts
+
+
+# --- 3 exact limits ------------------------------------------------------
+
+
+def test_an_empty_page_is_a_page():
+    outline = Outline(Page("nothing").render())
+    assert outline.tags[:2] == ["html", "head"]
+    assert outline.texts.count("nothing") == 2  # title and heading
+
+
+# --- 4 invariances -------------------------------------------------------
+
+
+def test_whatever_is_written_stays_text():
+    page = Page(NASTY)
+    page.heading(NASTY)
+    page.text(NASTY)
+    page.note(NASTY)
+    page.table((NASTY, "b"), [(NASTY, None), (1.0, NASTY)], NASTY)
+    page.figure(figure(), NASTY)
+    text = page.render()
+    outline = Outline(text)
+    assert "script" not in outline.tags
+    assert "<script" not in text
+    # Title, heading of the page, heading, text, note, caption, head, two cells, figcaption.
+    assert "".join(outline.texts).count(NASTY) == 10
+    alts = [value for tag, name, value in outline.attributes if (tag, name) == ("img", "alt")]
+    assert alts == [NASTY]
+
+
+def test_parts_keep_their_order():
+    page = Page("t")
+    page.text("first")
+    page.table(("n",), [(1,), (2,)])
+    page.text("last")
+    text = page.render()
+    assert text.index("first") < text.index("<table>") < text.index("last")
+
+
+def test_a_page_is_written_whole(tmp_path):
+    page = Page("Å, ² and –")
+    page.write(tmp_path / "a.html")
+    assert (tmp_path / "a.html").read_text(encoding="utf-8") == page.render()
+    page.text("more")
+    page.write(str(tmp_path / "a.html"))
+    assert "more" in (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert [x.name for x in tmp_path.iterdir()] == ["a.html"]
+
+
+def test_a_failure_leaves_the_old_page(tmp_path, monkeypatch):
+    page = Page("new")
+    (tmp_path / "a.html").write_text("old")
+
+    def fail(self):
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(Page, "render", fail)
+    with pytest.raises(RuntimeError):
+        page.write(tmp_path / "a.html")
+    assert (tmp_path / "a.html").read_text() == "old"
+    assert [x.name for x in tmp_path.iterdir()] == ["a.html"]
+
+
+def test_the_report_of_a_fit_holds_its_figures(tmp_path):
+    peptide = make_peptide("GASM", u=0.1)
+    structure = replace(peptide, elements=np.full(peptide.n_atoms, "C"))
+    truth = LiquidLike(0.3, 5.0)
+    observed = simulate(structure, truth, HklGrid.from_resolution(structure.cell, 2.2))
+    result = fit(observed, structure, truth, max_evaluations=2)
+    write_fit_report(tmp_path / "fit.html", observed, result)
+    text = (tmp_path / "fit.html").read_text(encoding="utf-8")
+    outline = Outline(text)
+    assert outline.tags.count("img") == 3
+    links = [value for _, name, value in outline.attributes if name in ("src", "href")]
+    assert all(value.startswith("data:image/png;base64,") for value in links)
+    assert "http" not in text
+    joined = "\n".join(outline.texts)
+    for name, parameter in result.parameters.items():
+        assert name.replace("_", " ") in outline.texts
+        assert f"{parameter.value:.4g}" in outline.texts
+    assert f"{result.statistics['held_out']['n_unique']}" in outline.texts
+    assert result.message in joined
+    assert repr(result.model) in joined
+    assert "simulate" in outline.texts
+    assert "fit" in outline.texts
+
+
+def test_a_fit_that_did_not_converge_stands_out(tmp_path):
+    peptide = make_peptide("GASM", u=0.1)
+    structure = replace(peptide, elements=np.full(peptide.n_atoms, "C"))
+    observed = simulate(
+        structure, LiquidLike(0.3, 5.0), HklGrid.from_resolution(structure.cell, 2.2)
+    )
+    inverse = replace(observed, intensity=-observed.intensity)
+    result = fit(inverse, structure, LiquidLike(0.3, 6.0), max_evaluations=2, held_out=0.0)
+    write_fit_report(tmp_path / "fit.html", inverse, result)
+    text = (tmp_path / "fit.html").read_text(encoding="utf-8")
+    (note,) = re.findall(r'<p class="note">(.*?)</p>', text)
+    assert note.startswith("Not converged: ")
+    assert "does not resemble the map" in note
+
+
+# --- 5 errors ------------------------------------------------------------
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(MissingFileError, match=r"folder .* does not exist"):
+        Page("x").write(tmp_path / "nowhere" / "a.html")
+
+
+def test_a_folder_is_no_page(tmp_path):
+    with pytest.raises(MissingFileError, match="expected the name of a file, found a folder"):
+        Page("x").write(tmp_path)
