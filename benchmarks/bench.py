@@ -2,9 +2,9 @@
 
 import sys
 
-from benchmarks.results import run_all, size_asked
+from benchmarks.results import parts_asked, run_all, size_asked
 
 PARTS = ["simulate", "voxelize"]
 
 if __name__ == "__main__":
-    sys.exit(run_all("bench", PARTS, size_asked()))
+    sys.exit(run_all("bench", parts_asked(PARTS), size_asked()))

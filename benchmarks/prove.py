@@ -2,9 +2,9 @@
 
 import sys
 
-from benchmarks.results import run_all, size_asked
+from benchmarks.results import parts_asked, run_all, size_asked
 
 PARTS = ["splat", "exposed", "recovery"]
 
 if __name__ == "__main__":
-    sys.exit(run_all("prove", PARTS, size_asked()))
+    sys.exit(run_all("prove", parts_asked(PARTS), size_asked()))

@@ -1,8 +1,8 @@
 """Images with Bragg peaks made from a known map, reduced again: the map against the truth.
 
 Monoclinic, λ ≠ 1 Å, two tilted panels. The truth is the mean over each voxel of the very field
-that was exposed, trilinear between the nodes of a map sampled three times finer. A voxel holds a few
-hundred pixels, which do not fill it evenly: beyond some 1000 photons a pixel that shows in the
+that was exposed, trilinear between the nodes of a map sampled three times finer. A voxel holds a
+few hundred pixels, which do not fill it evenly: beyond some 1000 photons a pixel that shows in the
 residuals (a spread of 1.18 standard errors instead of 1), so the images here have fewer.
 """
 

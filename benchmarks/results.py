@@ -90,14 +90,12 @@ def run_all(kind: str, names: list[str], size: str) -> int:
         for line in parts[name].get("notes", []):
             sys.stdout.write(f"  {line}\n")
     if size == "full":
-        record = {
-            "command": f"make {kind}",
-            "commit": commit(),
-            "machine": machine(),
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            "parts": parts,
-        }
         path = ROOT / "docs" / "results" / f"{kind}.json"
+        kept = json.loads(path.read_text())["parts"] if path.is_file() else {}
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        for part in parts.values():
+            part |= {"commit": commit(), "time": now, "machine": machine()}
+        record = {"command": f"make {kind}", "parts": kept | parts}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(record, indent=1) + "\n")
     return 1 if failed else 0
@@ -116,6 +114,11 @@ def finish(limits: list[Limit], notes: list[str], **figures: object) -> None:
         for x in limits
     ]
     out.write_text(json.dumps({"limits": entries, "notes": notes, **figures}))
+
+
+def parts_asked(every: list[str]) -> list[str]:
+    """The parts named in PARTS, or all; those that are not run keep their last figures."""
+    return os.environ.get("PARTS", "").split() or every
 
 
 def size_asked() -> str:
