@@ -197,14 +197,17 @@ def _select(
     # Just beyond the outermost voxel: nothing further out need be simulated.
     d_min = TWO_PI / float(q_length.max()) * (1 - 1e-7)
     inv_d = np.linalg.norm(chosen.hkl @ cell.frac_matrix, axis=1)
-    # Of working voxels, so that no function hangs on held-out ones alone.
-    known = q_length if held_out.all() else q_length[~held_out]
+    if held_out.all():
+        raise InputError(
+            f"fit: held_out = {settings.held_out:g} leaves none of {len(held_out)} unique voxels"
+        )
     return _Data(
         grid=replace(observed.grid, d_min=d_min),
         own_grid=replace(observed.grid, cell=cell, d_min=(1 - 1e-7) / float(inv_d.max())),
         voxels=chosen,
         q_length=q_length,
-        background=Background.over(known, settings.background),
+        # Over working voxels, so that no function hangs on held-out ones alone.
+        background=Background.over(q_length[~held_out], settings.background),
         held_out=held_out,
     )
 
