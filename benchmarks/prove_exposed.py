@@ -40,7 +40,7 @@ def main() -> None:
     """Expose, reduce, merge, compare."""
     small = size_asked() == "small"
     d_min = 3.0 if small else 2.0
-    photons = 300.0 if small else 200.0
+    photons = 400.0 if small else 200.0
     structure = make_peptide(u=0.1)
     cell = structure.require_cell()
     model = LiquidLike(0.35, 6.0)

@@ -24,6 +24,8 @@ from offbragg import (
     statistics,
     write_map,
 )
+from offbragg.cli import fitting
+from offbragg.demo import TRUTH, DemoOptions, DemoResult
 from offbragg.maps.provenance import plain
 
 LIQUID = ("--model", "liquid-like", "--rms-displacement", "0.35", "--correlation-length", "5")
@@ -268,6 +270,29 @@ def test_fit_for_people_shows_numbers_and_message(call, work, tmp_path):
                 "--max-evaluations", 1).out  # fmt: skip
     for part in ("rms_displacement", "standard error", "held_out", "unique", "Å", "report: "):
         assert part in text
+
+
+def test_demo_passes_its_options_on(call, work, tmp_path, monkeypatch):
+    # The demo itself: tests/test_demo.py.
+    observed = read_map(work / "coarse.h5")
+    found = fit(observed, read_structure(work / "s.pdb"), LiquidLike(0.35, 5.0), max_evaluations=1)
+    asked = []
+
+    def run_demo(out, options, progress):
+        asked.append((out, options))
+        agreement = compare(observed, observed)
+        return DemoResult({"report": out / "report.html"}, TRUTH, found, agreement, {})
+
+    monkeypatch.setattr(fitting, "run_demo", run_demo)
+    whole = call("demo", "--out", tmp_path, "--n-images", 40, "--n-pixels", 64, "--photons", 3,
+                 "--seed", 7, "--json").json  # fmt: skip
+    assert asked == [(tmp_path, DemoOptions(40, 64, 3.0, 7))]
+    assert whole["outputs"] == {"report": str(tmp_path / "report.html")}
+    assert whole["result"]["map_to_truth_cc_anisotropic"] == pytest.approx(1)
+    row = whole["result"]["parameters"]["rms_displacement"]
+    assert row["truth"] == TRUTH.rms_displacement
+    assert row["recovered"] == found.parameters["rms_displacement"].value
+    assert "correlation 1.000 with the truth" in call("demo", "--out", tmp_path).out
 
 
 def test_import_an_archive(call, tmp_path):
