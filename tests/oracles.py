@@ -43,7 +43,11 @@ def form_factors(elements, q, occupancies=None):
 
 
 def blocks(v):
-    """A covariance as (n, n, 3, 3), from (n, n) or (n, n, 3, 3)."""
+    """A covariance as (n, n, 3, 3), from (n, n), (n, n, 3, 3) or a factor of low rank."""
+    if hasattr(v, "factor"):
+        p = v.factor if v.factor.ndim == 3 else np.einsum("ik,xy->ixky", v.factor, np.eye(3))
+        p = p.reshape(len(p), 3, -1)
+        return np.einsum("iak,jbk->ijab", p, p)
     v = np.asarray(v, dtype=float)
     return v if v.ndim == 4 else v[:, :, None, None] * np.eye(3)
 

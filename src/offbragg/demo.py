@@ -155,7 +155,7 @@ def run_demo(
         "parameters": out / "parameters.json",
         "report": out / "report.html",
     }
-    structure = make_peptide(u=TRUTH.rms_displacement**2)
+    structure = make_peptide(u=float(np.mean(TRUTH.u)))
     write_pdb(files["structure"], structure)
     truth = simulate(structure, TRUTH, HklGrid.from_resolution(structure.cell, D_MIN, SAMPLING))
     write_map(files["truth"], truth)

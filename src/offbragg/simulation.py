@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from offbragg.conventions import TWO_PI, FloatArray, IntArray
+from offbragg.conventions import TWO_PI, ComplexArray, FloatArray, IntArray
 from offbragg.crystal.cell import check_cells_agree
 from offbragg.crystal.grid import HklGrid
 from offbragg.crystal.structure import AtomicStructure
@@ -27,11 +28,19 @@ from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.maps.provenance import make_step
 from offbragg.scattering import _kernels
 from offbragg.scattering.bragg import interference
-from offbragg.scattering.gaussian import DEFAULT_RTOL
+from offbragg.scattering.compton import compton_intensity
+from offbragg.scattering.displacements import Displacements, LowRank
+from offbragg.scattering.engine import DEFAULT_MEMORY, DEFAULT_RTOL, Engine
+from offbragg.scattering.form_factors import anomalous_form_factor
+from offbragg.scattering.gaussian import diffuse_intensity
 from offbragg.scattering.lattice import HalfLattice
+from offbragg.scattering.on_lattice import sampled_on_lattice
+from offbragg.scattering.pair_splat import PairSplat
+from offbragg.scattering.pair_terms import PairSum
+from offbragg.scattering.scatterers import Scatterers
 from offbragg.scattering.structure_factors import structure_factors_on_lattice
 
-PARTS = ("diffuse", "bragg", "total")
+PARTS = ("diffuse", "bragg", "total", "compton")
 # Bragg intensities dwarf the diffuse ones on the same map: structure factors to this share of F(0).
 _BRAGG_TOLERANCE = 1e-7
 
@@ -45,6 +54,12 @@ class SimulationOptions:
     crystal_size: tuple[int, int, int] | None = None
     rtol: float = DEFAULT_RTOL
     voxel_average: bool = False
+    method: str = "auto"
+    max_memory: float = DEFAULT_MEMORY
+    wavelength: float | None = None
+    altlocs: str = "together"
+    n_samples: int = 1000
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.part not in PARTS:
@@ -52,8 +67,17 @@ class SimulationOptions:
         size = self.crystal_size
         if size is not None and (np.shape(size) != (3,) or any(n < 1 or n != int(n) for n in size)):
             raise InputError(f"crystal_size must be three whole numbers >= 1, got {size}")
-        if not 0 < self.rtol < 1:
-            raise InputError(f"rtol must be between 0 and 1, got {self.rtol}")
+        if self.method == "sampled" and self.part == "total":
+            raise InputError("method 'sampled' is for part 'diffuse': Bragg parts are not sampled")
+        _ = self.engine
+
+    @property
+    def engine(self) -> Engine:
+        """What the scattering engine is told."""
+        return Engine(
+            self.method, self.rtol, self.max_memory, self.wavelength, self.altlocs,
+            self.n_samples, self.seed,
+        )  # fmt: skip
 
 
 def simulate(
@@ -62,10 +86,7 @@ def simulate(
     grid: HklGrid,
     part: str = "diffuse",
     adps: str = "model",
-    *,
-    crystal_size: tuple[int, int, int] | None = None,
-    rtol: float = DEFAULT_RTOL,
-    voxel_average: bool = False,
+    **options: Any,
 ) -> DiffuseMap:
     """Compute the map of a structure that moves as a disorder model says.
 
@@ -76,19 +97,33 @@ def simulate(
     model : DisorderModel
     grid : HklGrid
         Voxels to compute. Its hkl count: the result has the structure's cell.
-    part : {"diffuse", "bragg", "total"}
+    part : {"diffuse", "bragg", "total", "compton"}
         "bragg": of the infinite crystal, averaged over the voxel (``n_a n_b n_c |F|²`` at integer
         hkl, 0 elsewhere; n the sampling), or of a finite crystal where ``crystal_size`` is given.
+        "total": Bragg + diffuse, the elastic part. "compton": the inelastic part of the atoms of
+        the cell, whatever the model.
     adps : {"model", "file"}
         "model": V_ii from the model alone. "file": V_ii = the structure's U_i, the remainder
         moving uncorrelated. Bragg and diffuse part use the same.
     crystal_size : 3 int, optional
         Cells of a finite crystal along a, b, c, for the Bragg part.
     rtol : float
-        Largest error wanted, as a fraction of the mean diffuse intensity.
+        Largest error wanted, as a fraction of the mean diffuse intensity; default 1e-4.
     voxel_average : bool
         Give the diffuse part as its mean over each voxel, as a map of averaged pixels has it,
         instead of its value at the voxel's centre. Twice the work.
+    method : {"auto", "splat", "pair-nufft", "gemm", "one-phonon", "sampled", "direct"}
+        How the diffuse part is computed: see `offbragg.scattering.Engine`. "auto" takes the
+        fastest that is exact. With "sampled" the map's sigma is the standard error.
+    max_memory : float
+        Bytes that work arrays may take beside the result; default 2e9.
+    wavelength : float, optional
+        [Å]. Given: anomalous scattering f′ + if″; then I(q) ≠ I(−q).
+    altlocs : {"together", "exclusive"}
+        "exclusive": two altlocs of one residue never coexist, and the disorder of their
+        occupation scatters.
+    n_samples, seed : int
+        Draws of "sampled".
 
     Returns
     -------
@@ -103,9 +138,13 @@ def simulate(
 
     Notes
     -----
-    A model with correlations takes O(n_atoms²) time, otherwise O(n_atoms), plus a few FFTs.
+    A model with correlations takes O(n_atoms²) time, otherwise O(n_atoms), plus a few FFTs. A few
+    voxels are summed directly instead.
     """
-    options = SimulationOptions(part, adps, crystal_size, rtol, voxel_average)
+    try:
+        chosen = SimulationOptions(part, adps, **options)
+    except TypeError as error:
+        raise TypeError(str(error).replace("SimulationOptions.__init__()", "simulate()")) from None
     cell = structure.require_cell()
     check_cells_agree(cell, grid.cell, "structure and grid")
     rotations = space_group_operations(structure.space_group).rotations
@@ -116,13 +155,23 @@ def simulate(
     if q_max == 0.0:
         raise InputError("grid must hold a voxel other than hkl = 0 within d_min")
     intensity = np.zeros(grid.shape)
+    sigma = None
     if part in ("diffuse", "total"):
-        intensity += _diffuse(structure, model, own_grid, q_max, options)
+        if chosen.method == "sampled":
+            diffuse, sigma = _sampled(structure, model, own_grid, q_max, chosen)
+            sigma[~wanted] = np.nan
+        else:
+            diffuse = _diffuse(structure, model, own_grid, q_max, chosen)
+        intensity += diffuse
     if part in ("bragg", "total"):
-        intensity += _bragg(structure, model, own_grid, q_max, options)
+        intensity += _bragg(structure, model, own_grid, q_max, chosen)
+    if part == "compton":
+        atoms = structure.to_p1()
+        q_squared = (TWO_PI * own_grid.inv_d()) ** 2
+        intensity += compton_intensity(q_squared, atoms.elements, atoms.occupancies)
     intensity[~wanted] = np.nan
-    step = make_step("simulate", options, model=repr(model), n_atoms=structure.n_atoms)
-    return DiffuseMap(own_grid, intensity, structure.space_group, provenance=(step,))
+    step = make_step("simulate", chosen, model=repr(model), n_atoms=structure.n_atoms)
+    return DiffuseMap(own_grid, intensity, structure.space_group, sigma, provenance=(step,))
 
 
 def _diffuse(
@@ -136,11 +185,87 @@ def _diffuse(
     unit = model.coherent_unit(structure)
     rotations = lattice_matrices(space_group_operations(unit.space_group).rotations, grid.sampling)
     lattice = lattice_for(grid, rotations, q_max)
+    if _is_direct_faster(unit, model, grid, lattice, len(rotations), options):
+        moves = model.with_adps(unit, options.adps)
+        if moves.pairs is None:
+            return _diffuse_directly(unit, moves, grid, rotations, options)
     intensity = np.zeros(grid.shape)
     for voxel, alike in _voxels(unit.space_group, grid.sampling, averaged=options.voxel_average):
         part = replace(lattice, voxel=voxel)
-        copy = model.diffuse_on_lattice(part, unit, options.adps, options.rtol)
+        copy = model.diffuse_on_lattice(part, unit, options.adps, options.engine)
         intensity += gather(copy, part, grid, rotations[alike])
+    return intensity
+
+
+def _sampled(
+    structure: AtomicStructure,
+    model: DisorderModel,
+    grid: HklGrid,
+    q_max: float,
+    options: SimulationOptions,
+) -> tuple[FloatArray, FloatArray]:
+    """Sampled diffuse intensity of a cell and its standard error."""
+    if options.voxel_average or model.is_truncated or model.has_closed_form:
+        raise InputError(
+            "method 'sampled' needs a covariance within one unit, and values at voxel centres"
+        )
+    unit = model.coherent_unit(structure)
+    rotations = lattice_matrices(space_group_operations(unit.space_group).rotations, grid.sampling)
+    lattice = lattice_for(grid, rotations, q_max)
+    scatterers = Scatterers(unit.positions, unit.elements, unit.occupancies)
+    copy, error = sampled_on_lattice(
+        lattice, scatterers, model.with_adps(unit, options.adps), options.engine
+    )
+    # Equivalents of one node come from the same draws: their errors add.
+    return gather(copy, lattice, grid, rotations), gather(error, lattice, grid, rotations)
+
+
+def _is_direct_faster(
+    unit: AtomicStructure,
+    model: DisorderModel,
+    grid: HklGrid,
+    lattice: HalfLattice,
+    n_operations: int,
+    options: SimulationOptions,
+) -> bool:
+    """Whether so few voxels are wanted that a double sum at each beats a whole lattice."""
+    is_plain = (
+        options.method == "auto"
+        and options.altlocs == "together"
+        and not options.voxel_average
+        and not model.is_truncated
+        and not model.has_closed_form
+    )
+    n_wanted = int(np.count_nonzero(grid.within())) * n_operations
+    direct = n_wanted * float(unit.n_atoms) ** 2
+    pairs = 1000.0 * float(unit.n_atoms) ** 2
+    return is_plain and direct < 0.3 * (pairs + 200.0 * float(np.prod(lattice.shape)))
+
+
+def _diffuse_directly(
+    unit: AtomicStructure,
+    displacements: Displacements,
+    grid: HklGrid,
+    rotations: IntArray,
+    options: SimulationOptions,
+) -> FloatArray:
+    """Diffuse intensity of a cell by the double sum at each wanted voxel and its images."""
+    covariance = displacements.dense(unit.n_atoms)
+    wanted = grid.within()
+    index = np.argwhere(wanted) + grid.first_index
+    scatterers = Scatterers(unit.positions, unit.elements, unit.occupancies, options.wavelength)
+    vectors = TWO_PI * grid.cell.frac_matrix / np.array(grid.sampling, np.float64)[:, None]
+    total = np.zeros(len(index))
+    for rotation in rotations:
+        q = (index @ rotation) @ vectors
+        table = scatterers.form_factors(np.einsum("qx,qx->q", q, q))[scatterers.index]
+        f = (table * unit.occupancies[:, None]).T
+        total += diffuse_intensity(
+            q, unit.positions, f if options.wavelength is not None else f.real, covariance,
+            rtol=options.rtol,
+        )  # fmt: skip
+    intensity = np.zeros(grid.shape)
+    intensity[wanted] = total
     return intensity
 
 
@@ -181,13 +306,34 @@ def _bragg(
         lattice, atoms.positions, atoms.elements, atoms.occupancies, atoms.u_aniso,
         _BRAGG_TOLERANCE,
     )  # fmt: skip
-    intensity = gather(f_cell.real**2 + f_cell.imag**2, lattice, grid, identity)
+    squares: FloatArray | ComplexArray = f_cell.real**2 + f_cell.imag**2
+    if options.wavelength is not None:
+        squares = _anomalous_squares(f_cell, lattice, atoms, options.wavelength)
+    intensity = gather(squares, lattice, grid, identity)
     if options.crystal_size is None:
         return np.where(grid.is_node(), float(np.prod(grid.sampling)) * intensity, 0.0)
     axes = (grid.h[:, None, None], grid.k[None, :, None], grid.l[None, None, :])
     for axis, n_cells in zip(axes, options.crystal_size, strict=True):
         intensity = intensity * interference(axis, n_cells)
     return intensity
+
+
+def _anomalous_squares(
+    f_cell: ComplexArray, lattice: HalfLattice, atoms: AtomicStructure, wavelength: float
+) -> ComplexArray:
+    """|F|² with f′ + if″: even part + i × odd part in q."""
+    scatterers = Scatterers(atoms.positions, atoms.elements, atoms.occupancies)
+    still = Displacements(LowRank(np.zeros((atoms.n_atoms, 1))), atoms.u_aniso)
+    sums = PairSplat(PairSum(lattice, scatterers, still), Engine()).amplitudes()
+    normal, shifted = f_cell.copy(), np.zeros_like(f_cell)
+    for name, row in zip(scatterers.names, sums, strict=True):
+        anomalous = anomalous_form_factor(name, wavelength)
+        normal += anomalous.real * row
+        shifted += anomalous.imag * row
+    # With real sums conjugate at −q: F(q) = N + iS, F(−q) = N* + iS*.
+    plus, minus = np.abs(normal + 1j * shifted) ** 2, np.abs(normal - 1j * shifted) ** 2
+    squares: ComplexArray = 0.5 * (plus + minus) + 0.5j * (plus - minus)
+    return squares
 
 
 def lattice_for(grid: HklGrid, rotations: IntArray, q_max: float) -> HalfLattice:
@@ -203,10 +349,16 @@ def lattice_for(grid: HklGrid, rotations: IntArray, q_max: float) -> HalfLattice
 
 
 def gather(
-    half: FloatArray, lattice: HalfLattice, grid: HklGrid, rotations: IntArray
+    half: FloatArray | ComplexArray, lattice: HalfLattice, grid: HklGrid, rotations: IntArray
 ) -> FloatArray:
-    """Sum a half lattice's values over the images of each voxel, shape ``grid.shape``."""
+    """Sum a half lattice's values over the images of each voxel, shape ``grid.shape``.
+
+    Complex values are an even part and i times an odd part in q.
+    """
     out = np.empty(grid.shape)
-    extent = np.array(lattice.extent)
-    _kernels.gather_orbit(half, extent, grid.first_index, rotations, out)
+    odd = np.ascontiguousarray(half.imag) if np.iscomplexobj(half) else np.empty((0, 0, 0))
+    _kernels.gather_orbit(
+        np.ascontiguousarray(half.real), odd, np.array(lattice.extent), grid.first_index,
+        rotations, out,
+    )  # fmt: skip
     return out

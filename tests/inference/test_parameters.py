@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from offbragg import InputError, LiquidLike, RigidBody, Uncorrelated
 from offbragg.disorder.base import DisorderModel, Parameter
 from offbragg.inference.parameters import ParameterVector
-from offbragg.scattering.gaussian import Displacements
+from offbragg.scattering.displacements import Displacements
 
 START = LiquidLike(rms_displacement=0.4, correlation_length=7.0, kernel="gaussian")
 

@@ -37,7 +37,8 @@ from offbragg.scattering import (
     diffuse_on_lattice,
     reference,
 )
-from offbragg.scattering.gaussian import pair_sum_on_lattice, uncorrelated_on_lattice
+from offbragg.scattering.engine import Engine
+from offbragg.scattering.on_lattice import uncorrelated_on_lattice
 
 RTOL_ROUNDING = 1e-10  # of (Σf)²: sums of n² terms in another order
 # What a map may be out, as a fraction of its mean (the project's own figure). With the default
@@ -74,7 +75,7 @@ def nodes_within(lattice):
 def map_error(lattice, structure, displacements, rng, n_random=150, rtol=1e-4):
     """Largest error of a map, as a fraction of its mean: random voxels, and all with d > 10 Å."""
     atoms = structure.positions, structure.elements, structure.occupancies
-    found = diffuse_on_lattice(lattice, *atoms, displacements, rtol).ravel()
+    found = diffuse_on_lattice(lattice, *atoms, displacements, Engine(rtol=rtol)).ravel()
     q, index = nodes_within(lattice)
     low = np.flatnonzero(np.linalg.norm(q, axis=1) < 2 * np.pi / 10)
     pick = np.union1d(rng.choice(len(q), n_random), low)
@@ -195,30 +196,6 @@ def test_independent_motion_adds_to_the_diagonal():
     assert map_error(lattice_of(TRICLINIC, 2.0, (2, 1, 1)), structure, moves, rng) < MAP_ERROR
     moves = Displacements(random_covariance(rng, 8, 0.1, anisotropic=False), random_u(rng, 8, 0.2))
     assert map_error(lattice_of(TRICLINIC, 2.0, (2, 1, 1)), structure, moves, rng) < MAP_ERROR
-
-
-def test_pair_sum_matches_its_definition_with_weights():
-    rng = np.random.default_rng(33)
-    structure = random_structure(rng, 7, TRICLINIC)
-    v = random_covariance(rng, 7, 0.2)
-    weights = rng.uniform(-1, 1, (7, 7))
-    weights = weights + weights.T
-    lattice = lattice_of(TRICLINIC, 2.5)
-    found = pair_sum_on_lattice(
-        lattice, structure.positions, structure.elements, structure.occupancies,
-        Displacements(v), 1e-7, weights,
-    ).ravel()  # fmt: skip
-    q, index = nodes_within(lattice)
-    f = form_factors(structure.elements, q, structure.occupancies)
-    expected = np.zeros(len(q))
-    for i in range(7):
-        for j in range(7):
-            if i != j:
-                d = v[i, i] + v[j, j] - v[i, j] - v[j, i]
-                damping = np.exp(-0.5 * np.einsum("qx,xy,qy->q", q, d, q))
-                cosine = np.cos(q @ (structure.positions[i] - structure.positions[j]))
-                expected += weights[i, j] * f[:, i] * f[:, j] * cosine * damping
-    assert_allclose(found[index], expected, atol=1e-6 * np.abs(f).sum(axis=1).max() ** 2)
 
 
 @pytest.mark.parametrize("rtol", [1e-2, 1e-3, 1e-6])
@@ -371,7 +348,12 @@ def test_isotropic_is_anisotropic_with_equal_components():
     )
     atoms = structure.positions, structure.elements, structure.occupancies
     lattice = lattice_of(TRICLINIC, 2.5)
-    one, other = (diffuse_on_lattice(lattice, *atoms, Displacements(x)) for x in (v, blocks(v)))
+    splat = Engine(method="splat")
+    one, other = (
+        diffuse_on_lattice(lattice, *atoms, Displacements(x), splat) for x in (v, blocks(v))
+    )
+    by_nufft = diffuse_on_lattice(lattice, *atoms, Displacements(v))
+    assert np.abs(by_nufft - one).max() < MAP_ERROR * one.mean()
     assert_allclose(one, other, atol=1e-9 * one.max())
 
 
@@ -537,7 +519,7 @@ def test_extremes_match_the_direct_sum(name, sampling):
         ("covariance", np.eye(9), r"covariance must be \(3, 3\) or .* got \(9, 9\)"),
         ("covariance", np.full((3, 3), np.nan), "covariance must be finite"),
         ("covariance", np.triu(np.ones((3, 3))), "covariance must be symmetric"),
-        ("method", "fast", "method must be 'auto' or 'direct', got 'fast'"),
+        ("method", "fast", r"method must be one of auto splat .* direct, got 'fast'"),
         ("rtol", 0.0, "rtol must be between 0 and 1, got 0.0"),
     ],
 )

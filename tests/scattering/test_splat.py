@@ -1,6 +1,7 @@
 """Splatting: compiled loops against their plain twins, and transforms against Gaussians' own."""
 
 import itertools
+from dataclasses import replace
 
 import numba
 import numpy as np
@@ -36,7 +37,7 @@ def splat(shape, centres, covariances, weights, radius, n_slabs):
     grid = np.zeros(shape)
     edges = np.unique(np.linspace(0, shape[0], n_slabs + 1).astype(np.int64))
     starts, members = _kernels.slab_members(centres, covariances, radius, shape[0], edges)
-    _kernels.splat(grid, centres, covariances, weights, radius, edges, starts, members)
+    _kernels.splat(grid, shape[0], centres, covariances, weights, radius, edges, starts, members)
     return grid
 
 
@@ -57,8 +58,7 @@ def transform_error(lattice, tolerance, rng, n=6, widest=1.0):
     covariances = random_u(rng, n, 0.2) * rng.uniform(0, widest / 0.2, n)[:, None, None]
     weights = rng.uniform(0.1, 1.0, n)
     grid = plan.real_space_grid()
-    in_steps = plan.to_index @ covariances @ plan.to_index.T
-    plan.add(grid, centres @ plan.to_index.T, packed(in_steps), weights)
+    plan.add(grid, plan.place(centres, packed(covariances)), weights)
     found = (plan.transform(grid) * plan.unblur(lattice.q_squared())).ravel()
     q, index = nodes_within(lattice)
     damping = np.exp(-0.5 * np.einsum("qx,gxy,qy->qg", q, covariances, q))
@@ -115,46 +115,33 @@ def test_the_reference_sum_itself_against_a_product_of_lines():
     assert_allclose(found, 2 * np.einsum("i,j,k->ijk", *lines), rtol=1e-10)
 
 
-@pytest.mark.parametrize("form", ["isotropic", "anisotropic", "extra", "both"])
-@pytest.mark.parametrize("same", [True, False])
-def test_pair_gaussians_match_their_definition(form, same):
+@pytest.mark.parametrize("form", ["isotropic", "anisotropic", "none"])
+@pytest.mark.parametrize("triangle", [True, False])
+def test_pair_gaussians_match_their_definition(form, triangle):
     rng = np.random.default_rng(11)
     n = 7
-    isotropic = random_covariance(rng, n, anisotropic=False)
-    anisotropic = random_covariance(rng, n)
-    extra = random_u(rng, n)
-    to_index = rng.normal(size=(3, 3))
-    fractions = rng.normal(size=(n, 3))
-    none = {"isotropic": np.empty((0, 0)), "anisotropic": np.empty((0, 0, 0, 0))}
-    v = np.zeros((n, n, 3, 3))
-    given_isotropic, given_anisotropic = none["isotropic"], none["anisotropic"]
-    given_extra = np.empty((0, 3, 3))
+    v = {
+        "isotropic": blocks(random_covariance(rng, n, anisotropic=False)),
+        "anisotropic": random_covariance(rng, n),
+        "none": np.zeros((n, n, 3, 3)),
+    }[form]
+    u_aniso = v[range(n), range(n)] + random_u(rng, n)
+    positions = rng.normal(size=(n, 3))
+    first = np.array([4, 1, 6])
+    second = first if triangle else np.array([0, 5])
+    given = v[np.ix_(first, second)]
     if form == "isotropic":
-        given_isotropic, v = isotropic, blocks(isotropic)
-    if form in ("anisotropic", "both"):
-        given_anisotropic, v = anisotropic, anisotropic.copy()
-    if form in ("extra", "both"):
-        given_extra = extra
-        v[range(n), range(n)] += extra
-    first = np.array([4, 0, 6, 2])
-    second = first if same else np.array([1, 5, 3])
-    pairs = [
-        (a, b)
-        for i, a in enumerate(first)
-        for b in (second[i + 1 :] if same else second)
-    ]  # fmt: skip
-    centres, covariances, least = _kernels.pair_gaussians(
-        first, second, same, fractions, given_isotropic, given_anisotropic, given_extra, to_index
-    )
-    assert len(centres) == len(covariances) == len(pairs)
-    for pair, (i, j) in enumerate(pairs):
-        d = v[i, i] + v[j, j] - v[i, j] - v[j, i]
-        assert_allclose(centres[pair], fractions[i] - fractions[j], rtol=RTOL_ROUNDING)
-        assert_allclose(
-            covariances[pair], (to_index @ d @ to_index.T)[UPPER], rtol=1e-9, atol=1e-12
-        )
-        # The closed form loses half the digits of an eigenvalue near another.
-        assert least[pair] == pytest.approx(np.linalg.eigvalsh(d)[0], abs=1e-7 * np.trace(d))
+        given = given[:, :, :1, :1].copy()
+    if form == "none":
+        given = np.empty((0, 0, 1, 1))
+    found = _kernels.pair_gaussians(first, second, triangle, positions, given, u_aniso)
+    pairs = [(i, j) for n_i, i in enumerate(first) for j in second[n_i + 1 if triangle else 0 :]]
+    for (i, j), separation, relative, least in zip(pairs, *found, strict=True):
+        d = u_aniso[i] + u_aniso[j] - v[i, j] - v[j, i]
+        assert_allclose(separation, positions[i] - positions[j], rtol=1e-13)
+        assert_allclose(relative, d[UPPER], rtol=1e-12, atol=1e-13)
+        assert least == pytest.approx(np.linalg.eigvalsh(d)[0], abs=1e-10)
+        assert least == pytest.approx(_kernels.least_eigenvalues(relative[None])[0], abs=1e-12)
 
 
 def test_slab_members_are_those_that_reach_each_slab():
@@ -190,7 +177,7 @@ def test_gather_sums_the_images_of_each_node():
     for index in itertools.product(*map(range, shape)):
         expected[index] = sum(at((first + np.array(index)) @ r) for r in rotations)
     found = np.empty(shape)
-    _kernels.gather_orbit(half, extent, first, rotations, found)
+    _kernels.gather_orbit(half, np.empty((0, 0, 0)), extent, first, rotations, found)
     assert_allclose(found, expected, rtol=RTOL_ROUNDING)
 
 
@@ -241,7 +228,7 @@ def test_the_tolerance_is_kept_on_sections_of_obtuse_cells(axis, tolerance):
 def test_no_gaussians_leave_the_grid_empty():
     plan = SplatPlan.for_tolerance(HalfLattice(TRICLINIC, (1, 1, 1), (3, 3, 3), 1.5), 1e-4)
     grid = plan.real_space_grid()
-    plan.add(grid, np.empty((0, 3)), np.empty((0, 6)), np.empty(0))
+    plan.add(grid, plan.place(np.empty((0, 3)), np.empty((0, 6))), np.empty(0))
     assert not grid.any()
     assert grid.shape == plan.shape
 
@@ -250,7 +237,7 @@ def test_the_weight_arrives_whole_at_the_origin():
     lattice = HalfLattice(TRICLINIC, (1, 1, 1), (3, 4, 5), 1.8)
     plan = SplatPlan.for_tolerance(lattice, 1e-6)
     grid = plan.real_space_grid()
-    plan.add(grid, np.array([[0.3, 0.4, 0.5]]), np.zeros((1, 6)), np.array([3.0]))
+    plan.add(grid, plan.place(np.array([[0.3, 0.4, 0.5]]), np.zeros((1, 6))), np.array([3.0]))
     assert plan.transform(grid)[3, 4, 0] == pytest.approx(3.0, abs=3e-6)
 
 
@@ -269,8 +256,8 @@ def test_a_gaussian_wider_than_the_box_lands_on_itself():
     lattice = HalfLattice(cell, (1, 1, 1), (2, 2, 3), 2.0)
     plan = SplatPlan.for_tolerance(lattice, 1e-6)
     grid = plan.real_space_grid()
-    covariance = packed((plan.to_index @ (60 * np.eye(3)) @ plan.to_index.T)[None])
-    plan.add(grid, np.array([[1.0, 2.0, 3.0]]), covariance, np.ones(1))
+    placed = plan.place(np.array([[1.0, 2.0, 3.0]]), packed(60 * np.eye(3)[None]))
+    plan.add(grid, placed, np.ones(1))
     found = plan.transform(grid) * plan.unblur(lattice.q_squared())
     assert found[2, 2, 0] == pytest.approx(1.0, abs=1e-6)
     found[2, 2, 0] = 0
@@ -284,11 +271,11 @@ def test_grids_do_not_depend_on_threads_or_on_the_box_of_an_atom():
     rng = np.random.default_rng(9)
     plan = SplatPlan.for_tolerance(HalfLattice(TRICLINIC, (2, 1, 1), (6, 4, 5), 1.8), 1e-5)
     centres, weights = rng.uniform(-20, 60, (40, 3)), rng.uniform(0, 1, 40)
-    covariances = packed(plan.to_index @ random_u(rng, 40) @ plan.to_index.T)
+    placed = plan.place(np.zeros((40, 3)), packed(random_u(rng, 40)))
 
     def filled(shift):
         grid = plan.real_space_grid()
-        plan.add(grid, centres + shift, covariances, weights)
+        plan.add(grid, replace(placed, centres=centres + shift), weights)
         return grid
 
     before = numba.get_num_threads()
@@ -305,7 +292,7 @@ def test_grids_do_not_depend_on_threads_or_on_the_box_of_an_atom():
 def test_adding_twice_adds():
     plan = SplatPlan.for_tolerance(HalfLattice(TRICLINIC, (1, 1, 1), (3, 3, 3), 1.5), 1e-4)
     one, two = plan.real_space_grid(), plan.real_space_grid()
-    gaussian = np.ones((1, 3)), np.zeros((1, 6)), np.ones(1)
+    gaussian = plan.place(np.ones((1, 3)), np.zeros((1, 6))), np.ones(1)
     plan.add(one, *gaussian)
     plan.add(two, *gaussian)
     plan.add(two, *gaussian)
@@ -318,7 +305,7 @@ def test_inputs_are_not_changed():
     arguments = rng.uniform(0, 9, (5, 3)), packed(random_u(rng, 5)), rng.uniform(0, 1, 5)
     before = [x.copy() for x in arguments]
     grid = plan.real_space_grid()
-    plan.add(grid, *arguments)
+    plan.add(grid, plan.place(*arguments[:2]), arguments[2])
     kept = grid.copy()
     plan.transform(grid)
     assert all(np.array_equal(a, b) for a, b in zip(arguments, before, strict=True))

@@ -7,23 +7,29 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import scipy.spatial.distance
+from numpy.typing import ArrayLike
 
-from offbragg.conventions import FloatArray
+from offbragg.conventions import ComplexArray, FloatArray
 from offbragg.crystal.structure import AtomicStructure
-from offbragg.disorder.base import DisorderModel, Parameter
+from offbragg.crystal.symmetry import space_group_operations
+from offbragg.disorder.base import ENGINE, DisorderModel, Parameter, check_names
+from offbragg.disorder.distance_kernel import DistanceKernel, DistancePairs, reach_of
+from offbragg.disorder.halos import halo_series
 from offbragg.errors import InputError
-from offbragg.scattering.form_factors import element_form_factor, unique_elements
-from offbragg.scattering.gaussian import (
-    DEFAULT_RTOL,
-    Displacements,
-    pair_sum_on_lattice,
-    voxel_weights,
-)
+from offbragg.scattering.displacements import Displacements, as_scalars
+from offbragg.scattering.engine import Engine
 from offbragg.scattering.lattice import HalfLattice
+from offbragg.scattering.pair_nufft import PairNufft
+from offbragg.scattering.pair_terms import PairSum
+from offbragg.scattering.scatterers import Scatterers
 
 KERNELS = ("exponential", "gaussian")
-COHERENCES = ("asu", "cell")
+COHERENCES = ("asu", "cell", "crystal")
+FORMS = ("pairs", "convolution")
+# Up to so many atoms the covariance is kept as a matrix; beyond, it is made where it is needed.
+_LARGEST_MATRIX = 3000
+# Part of the kernel's integral over space that the default cut-off of a crystal leaves out.
+_TAIL = 1e-3
 
 
 @dataclass(frozen=True)
@@ -35,18 +41,30 @@ class LiquidLike(DisorderModel):
 
     Attributes
     ----------
-    rms_displacement : float
-        σ [Å], per Cartesian axis.
+    rms_displacement : float, 3 floats or (3, 3)
+        σ [Å]: per Cartesian axis; along x, y and z; or the symmetric square root of the tensor,
+        ``V_ij = σσᵀ Γ``. Tensors are in the frame of the asymmetric unit; where motions reach
+        across copies they must have the symmetry of the space group.
     correlation_length : float
         γ [Å].
     kernel : {"exponential", "gaussian"}
         ``Γ = exp(−r/γ)`` or ``exp(−r²/2γ²)``.
-    coherence : {"asu", "cell"}
-        Which atoms are correlated: those of one copy, or of all copies in one unit cell (as
-        placed by `AtomicStructure.to_p1`: actual distances, no minimum image).
+    coherence : {"asu", "cell", "crystal"}
+        Which atoms are correlated: those of one copy; of all copies in one unit cell (as placed by
+        `AtomicStructure.to_p1`: actual distances, no minimum image); or all of the crystal, across
+        the borders of copies and cells.
     order : "exact" or int
         "exact", or the series in q²σ²Γ up to this power, self terms included: 1 is the form of
         Caspar, Clarage and co-workers.
+    cutoff : float or None
+        Distance [Å] beyond which atoms are uncorrelated. None: none within a copy or cell; in a
+        crystal where the kernel has a thousandth of its integral left (11.2 γ for "exponential").
+        A cut kernel is no longer positive semi-definite: intensities a little below zero are
+        set to zero.
+    form : {"pairs", "convolution"}
+        "convolution", for coherence "crystal" and whole orders: the Bragg comb convoluted with
+        the kernel's transform. Fast; form factors are taken at the Bragg positions and self terms
+        are smeared, an approximation of order (size of an atom) / γ.
 
     References
     ----------
@@ -64,83 +82,181 @@ class LiquidLike(DisorderModel):
         "correlation_length": Parameter("Å", 1e-2, 1e4),
     }
 
-    rms_displacement: float
+    rms_displacement: float | tuple[float, ...] | tuple[tuple[float, ...], ...]
     correlation_length: float
     kernel: str = "exponential"
     coherence: str = "asu"
     order: str | int = "exact"
+    cutoff: float | None = None
+    form: str = "pairs"
 
     def __post_init__(self) -> None:
-        for name in ("rms_displacement", "correlation_length"):
+        object.__setattr__(self, "rms_displacement", _as_sigma(self.rms_displacement))
+        for name in ("correlation_length", "cutoff"):
             value = getattr(self, name)
-            low_enough = value >= 0 if name == "rms_displacement" else value > 0
-            if not (np.isfinite(value) and low_enough):
+            if value is not None and not (np.isfinite(value) and value > 0):
                 raise InputError(f"{name} must be a positive number of Å, got {value}")
-        if self.kernel not in KERNELS:
-            raise InputError(f"kernel must be one of {' '.join(KERNELS)}, got {self.kernel!r}")
-        if self.coherence not in COHERENCES:
-            expected = " ".join(COHERENCES)
-            raise InputError(f"coherence must be one of {expected}, got {self.coherence!r}")
+        for name, allowed in (
+            ("kernel", KERNELS), ("coherence", COHERENCES), ("form", FORMS)
+        ):  # fmt: skip
+            if getattr(self, name) not in allowed:
+                expected = " ".join(allowed)
+                raise InputError(f"{name} must be one of {expected}, got {getattr(self, name)!r}")
         is_whole = isinstance(self.order, int | np.integer) and not isinstance(self.order, bool)
         if self.order != "exact" and not (is_whole and int(self.order) >= 1):
             raise InputError(f"order must be 'exact' or a whole number >= 1, got {self.order!r}")
+        if self.form == "convolution" and (self.coherence != "crystal" or self.order == "exact"):
+            raise InputError("form='convolution' needs coherence='crystal' and a whole order")
+        if self.order != "exact" and np.ndim(self.rms_displacement) > 0:
+            raise InputError("order must be 'exact' where rms_displacement is anisotropic")
 
     @property
     def is_truncated(self) -> bool:
         """Whether ``order`` cuts the series off: then no covariance gives the intensity."""
         return self.order != "exact"
 
+    @property
+    def has_closed_form(self) -> bool:
+        """Whether motions reach across copies: then no matrix over one unit holds them."""
+        return self.coherence == "crystal" or self.cutoff is not None
+
+    @property
+    def u(self) -> float | FloatArray:
+        """Mean-square displacement per axis, or tensor (3, 3) [Å²]."""
+        sigma = np.asarray(self.rms_displacement)
+        if sigma.ndim == 0:
+            return float(sigma) ** 2
+        return np.diag(sigma**2) if sigma.ndim == 1 else sigma @ sigma
+
+    def correlation_at(self, distances: FloatArray) -> FloatArray:
+        """Correlation Γ at distances [Å]."""
+        scaled = distances / self.correlation_length
+        gamma = np.exp(-scaled if self.kernel == "exponential" else -0.5 * scaled**2)
+        if self.cutoff is not None:
+            gamma = np.where(distances < self.cutoff, gamma, 0.0)
+        result: FloatArray = gamma
+        return result
+
     def correlation(self, positions: FloatArray) -> FloatArray:
         """Correlations Γ(r_ij), shape (n_atoms, n_atoms)."""
-        distances = scipy.spatial.distance.squareform(scipy.spatial.distance.pdist(positions))
-        scaled = distances / self.correlation_length
-        gamma: FloatArray
-        gamma = np.exp(-scaled if self.kernel == "exponential" else -0.5 * scaled**2)
-        return gamma
+        return DistanceKernel(positions, self.correlation_at, 1.0).dense()
 
     def displacements(self, structure: AtomicStructure) -> Displacements:
-        """Return ``σ² Γ(r_ij)``, isotropic [Å²]."""
-        return Displacements(self.rms_displacement**2 * self.correlation(structure.positions))
+        """Return ``σ² Γ(r_ij)`` [Å²]."""
+        if self.has_closed_form:
+            cutoff = self.cutoff or reach_of(self.kernel, self.correlation_length, _TAIL)
+            pairs = DistancePairs(
+                structure, self.correlation_at, self.u, cutoff, self.coherence == "crystal"
+            )
+            own = np.broadcast_to(self.u * np.eye(3) if np.ndim(self.u) == 0 else self.u, (3, 3))
+            independent = np.broadcast_to(own, (structure.n_atoms, 3, 3)).copy()
+            return Displacements(independent=independent, pairs=pairs)
+        kernel = DistanceKernel(structure.positions, self.correlation_at, self.u)
+        small = structure.n_atoms <= _LARGEST_MATRIX
+        return Displacements(kernel.dense() if small else kernel)
 
     def coherent_unit(self, structure: AtomicStructure) -> AtomicStructure:
-        """Return one copy, or all copies of the cell."""
-        return structure.to_p1() if self.coherence == "cell" else structure
+        """Return one copy, or all copies of the cell.
+
+        Raises
+        ------
+        InputError
+            If motions reach across copies and the tensor σ has not the symmetry of the group.
+        """
+        if self.coherence != "asu" and np.ndim(self.u) == 2:
+            cell = structure.require_cell()
+            rotations = space_group_operations(structure.space_group).rotations
+            turns = cell.orth_matrix @ rotations @ cell.frac_matrix
+            turned = turns @ np.asarray(self.u) @ turns.transpose(0, 2, 1)
+            if not np.allclose(turned, self.u, atol=1e-6 * np.max(np.abs(self.u))):
+                raise InputError(
+                    f"rms_displacement must have the symmetry of {structure.space_group} where "
+                    f"coherence={self.coherence!r}"
+                )
+        whole = self.coherence == "cell" or self.form == "convolution"
+        return structure.to_p1() if whole else structure
 
     def diffuse_on_lattice(
         self,
         lattice: HalfLattice,
         structure: AtomicStructure,
         adps: str = "model",
-        rtol: float = DEFAULT_RTOL,
-    ) -> FloatArray:
+        engine: Engine = ENGINE,
+    ) -> FloatArray | ComplexArray:
         """Diffuse intensity [e²] of one copy: exact, or the series up to ``order``."""
         if self.order == "exact":
-            return super().diffuse_on_lattice(lattice, structure, adps, rtol)
+            return super().diffuse_on_lattice(lattice, structure, adps, engine)
         if adps != "model":
             raise InputError(f"adps={adps!r} needs order='exact', got order={self.order}")
-        return self._series(lattice, structure, int(self.order), rtol)
-
-    def _series(
-        self, lattice: HalfLattice, structure: AtomicStructure, order: int, rtol: float
-    ) -> FloatArray:
-        """Sum over n of ``e^{-x} xⁿ/n! Φ_n``, x = q²σ², Φ_n = Σ_ij f_i f_j e^{iq·r_ij} Γⁿ."""
-        q_squared = lattice.q_squared()
-        x = q_squared * self.rms_displacement**2
-        correlation = self.correlation(structure.positions)
-        weights = voxel_weights(lattice, structure.positions)
-        self_term = np.zeros(lattice.shape)
-        names, index = unique_elements(structure.elements)
-        for number, name in enumerate(names):
-            weight = np.sum(structure.occupancies[index == number] ** 2)
-            self_term += weight * element_form_factor(name, q_squared) ** 2
-        total, power = np.zeros(lattice.shape), np.exp(-x)
-        for n in range(1, order + 1):
-            pairs = pair_sum_on_lattice(
-                lattice, structure.positions, structure.elements, structure.occupancies,
-                Displacements(), rtol, weights * correlation**n,
+        if engine.method not in ("auto", "pair-nufft"):
+            raise InputError(f"method {engine.method!r} needs order='exact', got {self.order}")
+        if self.form == "convolution":
+            if lattice.voxel is not None or engine.wavelength is not None:
+                raise InputError("form='convolution' has no means over voxels and no wavelength")
+            return halo_series(
+                lattice, structure, float(self.u), self.correlation_length, self.kernel,
+                int(self.order),
             )  # fmt: skip
-            power *= x / n
-            total += power * (self_term + pairs)
-        within = q_squared <= lattice.q_max**2 * (1 + 1e-9)
-        intensity: FloatArray = np.where(within, np.maximum(total, 0.0), 0.0)
-        return intensity
+        scatterers = Scatterers(
+            structure.positions, structure.elements, structure.occupancies, engine.wavelength
+        )
+        pair_sum = PairSum(lattice, scatterers, self.displacements(structure))
+        return PairNufft(pair_sum, engine, int(self.order)).intensity()
+
+    def tangent(
+        self, structure: AtomicStructure, direction: Mapping[str, ArrayLike]
+    ) -> Displacements:
+        """Return ``dV = 2σ dσ Γ + σ² dΓ/dγ dγ`` [Å²]."""
+        check_names(self, direction)
+        by_sigma, by_length = self._slopes(structure)
+        change = float(np.asarray(direction.get("rms_displacement", 0.0))) * by_sigma
+        change += float(np.asarray(direction.get("correlation_length", 0.0))) * by_length
+        return Displacements(change)
+
+    def pullback(
+        self, structure: AtomicStructure, gradient: Displacements
+    ) -> dict[str, FloatArray]:
+        """Return dO/dσ and dO/dγ, the adjoint of `tangent`."""
+        by_sigma, by_length = self._slopes(structure)
+        if gradient.correlated is None:
+            by_v = np.zeros((structure.n_atoms, structure.n_atoms))
+        else:
+            by_v = as_scalars(np.asarray(gradient.correlated))
+        return {
+            "rms_displacement": np.asarray(np.sum(by_v * by_sigma)),
+            "correlation_length": np.asarray(np.sum(by_v * by_length)),
+        }
+
+    def _slopes(self, structure: AtomicStructure) -> tuple[FloatArray, FloatArray]:
+        """Derivatives of v_ij by σ and by γ, (n_atoms, n_atoms)."""
+        if np.ndim(self.rms_displacement) > 0 or self.has_closed_form:
+            raise InputError(
+                "derivatives by σ and γ need an isotropic rms_displacement, no cutoff, and "
+                "coherence 'asu' or 'cell'"
+            )
+        distances = DistanceKernel(structure.positions, lambda r: r, 1.0).dense()
+        gamma = self.correlation_at(distances)
+        sigma = float(np.asarray(self.rms_displacement))
+        power = 1 if self.kernel == "exponential" else 2
+        scaled = (distances / self.correlation_length) ** power
+        return 2 * sigma * gamma, sigma**2 * gamma * scaled / self.correlation_length
+
+
+def _as_sigma(value: ArrayLike) -> float | tuple[float, ...] | tuple[tuple[float, ...], ...]:
+    """σ as a number or as nested tuples, checked."""
+    try:
+        sigma = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"rms_displacement must be numbers of Å, got {value!r}") from None
+    if sigma.shape not in ((), (3,), (3, 3)):
+        raise InputError(f"rms_displacement must be 1, 3 or (3, 3) numbers, got {sigma.shape}")
+    lowest = np.linalg.eigvalsh(sigma).min() if sigma.ndim == 2 else sigma.min()
+    if not np.all(np.isfinite(sigma)) or lowest < 0:
+        raise InputError(f"rms_displacement must be a positive number of Å, got {value!r}")
+    if sigma.ndim == 2 and not np.allclose(sigma, sigma.T):
+        raise InputError(f"rms_displacement must be symmetric, got {sigma.tolist()}")
+    if sigma.ndim == 0:
+        return float(sigma)
+    if sigma.ndim == 1:
+        return tuple(float(x) for x in sigma)
+    return tuple(tuple(float(x) for x in row) for row in sigma)

@@ -96,3 +96,31 @@ def compute_form_factors(
     table = np.stack([element_form_factor(name, q_squared) for name in names], axis=1)
     form_factors: FloatArray = table[:, index]
     return form_factors if occupancies is None else form_factors * occupancies
+
+
+def anomalous_form_factor(element: str, wavelength: float) -> complex:
+    """Anomalous part f′ + if″ of an element's form factor, by the method of Cromer and Liberman.
+
+    Parameters
+    ----------
+    element : str
+    wavelength : float
+        [Å]
+
+    Returns
+    -------
+    complex
+        [electrons]; the same at every q.
+
+    References
+    ----------
+    .. [1] Cromer & Liberman, Acta Cryst. A37, 267 (1981), through gemmi.
+
+    Examples
+    --------
+    >>> anomalous_form_factor("S", 1.7).imag > anomalous_form_factor("S", 1.0).imag > 0
+    True
+    """
+    z = gemmi.Element(element).atomic_number
+    f1, f2 = gemmi.cromer_liberman(z=z, energy=gemmi.hc / wavelength)
+    return complex(f1, f2)

@@ -17,15 +17,18 @@ Atoms give structure factors this way (C = U_i), pairs of atoms the Patterson fu
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import scipy.fft
 import scipy.special
+from numpy.typing import NDArray
 
-from offbragg.conventions import TWO_PI, ComplexArray, FloatArray
+from offbragg.conventions import TWO_PI, BoolArray, ComplexArray, FloatArray, IntArray
 from offbragg.errors import InputError
-from offbragg.runtime import count_workers
+from offbragg.runtime import count_workers, iter_chunks
 from offbragg.scattering import _kernels
 from offbragg.scattering.lattice import HalfLattice
 
@@ -37,6 +40,20 @@ TRUNCATION_SHARE = 0.1
 # by one thread, in the order of the Gaussians, so sums do not depend on the threads. Thinner slabs
 # would make most Gaussians, some 15 rows wide, be set up in many of them.
 SLAB_ROWS = 12
+# Rows that are transformed along y and z at a time: few enough to stay in the cache.
+FFT_ROWS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class PlacedGaussians:
+    """Centres (n, 3) and covariances (n, 6: xx xy xz yy yz zz), blur included, in grid steps."""
+
+    centres: FloatArray
+    covariances: FloatArray
+
+    def take(self, which: BoolArray | IntArray) -> PlacedGaussians:
+        """Some of them."""
+        return PlacedGaussians(self.centres[which], self.covariances[which])
 
 
 @dataclass(frozen=True)
@@ -125,52 +142,181 @@ class SplatPlan:
         """Return an empty (zero) periodic grid of this plan."""
         return np.zeros(self.shape)
 
+    @property
+    def kept(self) -> tuple[float, FloatArray]:
+        """Weight of a Gaussian within the cut-off, and second moments of u = L⁻¹ d there."""
+        return _kept_moments(self.radius)
+
+    def place(self, separations: FloatArray, covariances: FloatArray) -> PlacedGaussians:
+        """Turn centres [Å] and packed covariances [Å²] into grid steps, blur added."""
+        step_blur = self.blur * self.to_index @ self.to_index.T
+        packed = covariances @ _packed_turn(self.to_index).T
+        return PlacedGaussians(
+            separations @ self.to_index.T, packed + step_blur[np.triu_indices(3)]
+        )
+
     def add(
-        self, grid: FloatArray, centres: FloatArray, covariances: FloatArray, weights: FloatArray
+        self,
+        grid: FloatArray,
+        placed: PlacedGaussians,
+        weights: FloatArray,
+        first_row: int = 0,
     ) -> None:
         """Splat Gaussians onto a grid, in place.
 
         Parameters
         ----------
-        grid : ndarray, shape ``shape``
-            Changed in place.
-        centres : ndarray, shape (n, 3)
-            In grid steps (Å times ``to_index``).
-        covariances : ndarray, shape (n, 6)
-            xx xy xz yy yz zz in grid steps squared, without the blur; positive semi-definite.
+        grid : ndarray, shape (n_rows, n_y, n_z)
+            Rows ``first_row`` … of the periodic grid; changed in place.
+        placed : PlacedGaussians
         weights : ndarray, shape (n,)
         """
-        if len(centres) == 0:
+        self._splat(_kernels.splat, grid, placed, weights / self.kept[0], first_row)
+
+    def add_changes(
+        self,
+        grid: FloatArray,
+        placed: PlacedGaussians,
+        changes: FloatArray,
+        weights: FloatArray,
+        first_row: int = 0,
+    ) -> None:
+        """Splat what Gaussians change by when their covariances change.
+
+        Parameters as for `add`; changes: ndarray, shape (n, 6), xx xy xz yy yz zz [Å²].
+        """
+        kept, second = self.kept
+        forms = _kernels.derivative_forms(
+            placed.covariances, changes @ _packed_turn(self.to_index).T, weights / kept, second
+        )
+        self._splat(_kernels.splat_polynomials, grid, placed, forms, first_row)
+
+    def _splat(
+        self,
+        kernel: Callable[..., None],
+        grid: FloatArray,
+        placed: PlacedGaussians,
+        weights: FloatArray,
+        first_row: int,
+    ) -> None:
+        if len(placed.centres) == 0:
             return
         # Neighbours in y follow each other: the rows that they touch stay in the cache.
-        order = np.argsort(np.floor(centres[:, 1] % self.shape[1] / 8), kind="stable")
-        step_blur = self.blur * self.to_index @ self.to_index.T
-        blurred = covariances[order] + step_blur[np.triu_indices(3)]
-        placed = centres[order]
-        kept = _kept_fraction(self.radius)
-        n_slabs = max(1, self.shape[0] // SLAB_ROWS)
-        edges = np.linspace(0, self.shape[0], n_slabs + 1).astype(np.int64)
-        starts, members = _kernels.slab_members(placed, blurred, self.radius, self.shape[0], edges)
-        _kernels.splat(
-            grid, placed, blurred, weights[order] / kept, self.radius, edges, starts, members
+        order = np.argsort(np.floor(placed.centres[:, 1] % self.shape[1] / 8), kind="stable")
+        centres, covariances = placed.centres[order], placed.covariances[order]
+        n_slabs = max(1, len(grid) // SLAB_ROWS)
+        edges = np.linspace(first_row, first_row + len(grid), n_slabs + 1).astype(np.int64)
+        starts, members = _kernels.slab_members(
+            centres, covariances, self.radius, self.shape[0], edges
         )
+        kernel(
+            grid, self.shape[0], centres, covariances, weights[order], self.radius, edges, starts,
+            members,
+        )  # fmt: skip
 
-    def transform(self, grid: FloatArray, n_workers: int | None = None) -> ComplexArray:
-        """Transform a grid of splatted Gaussians to the lattice, blur divided out.
+    def gather_gradients(
+        self, field: FloatArray, placed: PlacedGaussians, weights: FloatArray
+    ) -> FloatArray:
+        """Gradients of ``Σ field · splat`` by the covariances: the transpose of `add_changes`.
+
+        Parameters
+        ----------
+        field : ndarray, shape ``shape``
+        placed : PlacedGaussians
+        weights : ndarray, shape (n,)
+
+        Returns
+        -------
+        ndarray, shape (n, 3, 3), float64
+            Symmetric S [1/Å²] such that a change dC gives ``Σ_ab S_ab dC_ab``.
+        """
+        if len(placed.centres) == 0:
+            return np.empty((0, 3, 3))
+        kept, second = self.kept
+        moments = _kernels.gather_moments(field, placed.centres, placed.covariances, self.radius)
+        in_steps = _kernels.covariance_gradients(
+            moments, placed.covariances, weights / kept, second
+        )
+        gradients: FloatArray = self.to_index.T @ in_steps @ self.to_index
+        return gradients
+
+    def gather_values(
+        self, field: FloatArray, placed: PlacedGaussians, weights: FloatArray
+    ) -> FloatArray:
+        """Sums of field times each Gaussian, shape (n,): the transpose of `add`."""
+        if len(placed.centres) == 0:
+            return np.empty(0)
+        moments = _kernels.gather_moments(field, placed.centres, placed.covariances, self.radius)
+        values: FloatArray = moments[:, 0] * weights / self.kept[0]
+        return values
+
+    def row_spectrum(self) -> ComplexArray:
+        """Return an empty array for rows transformed along y and z, the wanted frequencies only."""
+        _, m_y, m_z = self.lattice.extent
+        return np.empty((self.shape[0], 2 * m_y + 1, m_z + 1), dtype=np.complex128)
+
+    def transform_rows(self, grid: FloatArray, spectrum: ComplexArray, first_row: int = 0) -> None:
+        """Transform rows of a grid along y and z, into their place in a `row_spectrum`."""
+        _, m_y, m_z = self.lattice.extent
+        n_y = self.shape[1]
+        workers = count_workers(None)
+        for chunk in iter_chunks(len(grid), FFT_ROWS):
+            along_z = scipy.fft.rfft(grid[chunk], axis=2, workers=workers)[:, :, : m_z + 1]
+            plane = scipy.fft.fft(along_z, axis=1, workers=workers)
+            to = slice(first_row + chunk.start, first_row + chunk.stop)
+            for place, source in _halves(m_y, n_y):
+                spectrum[to, place] = plane[:, source]
+
+    def along_x(self, spectrum: ComplexArray) -> ComplexArray:
+        """Transform a filled `row_spectrum` along x; frequencies along x in the FFT's order."""
+        transformed: ComplexArray = scipy.fft.fft(
+            spectrum, axis=0, workers=count_workers(None), overwrite_x=True
+        )
+        return transformed
+
+    def transform(self, grid: FloatArray) -> ComplexArray:
+        """Transform a grid of splatted Gaussians to the lattice.
 
         Returns
         -------
         ndarray, shape ``lattice.shape``, complex128
-            ``Σ w exp(+i q·r − ½ qᵀC q)``.
+            ``Σ w exp(+i q·r − ½ qᵀ(C + s²) q)``: multiply by `unblur`.
         """
-        spectrum = scipy.fft.rfftn(grid, workers=count_workers(n_workers))
-        m_x, m_y, m_z = self.lattice.extent
+        spectrum = self.row_spectrum()
+        self.transform_rows(grid, spectrum)
+        along_x = self.along_x(spectrum)
         out = np.empty(self.lattice.shape, dtype=np.complex128)
-        # Frequencies from −m to m: the end of each axis, then its beginning.
-        for to_x, from_x in _halves(m_x, self.shape[0]):
-            for to_y, from_y in _halves(m_y, self.shape[1]):
-                np.conj(spectrum[from_x, from_y, : m_z + 1], out=out[to_x, to_y])
+        for place, source in _halves(self.lattice.extent[0], self.shape[0]):
+            np.conj(along_x[source], out=out[place])
         return out
+
+    def adjoint_transform(self, values: NDArray[np.inexact]) -> FloatArray:
+        """Real-space field whose sum with a grid is ``Re Σ values · transform(grid)``.
+
+        Parameters
+        ----------
+        values : ndarray, ``lattice.shape``, float64 or complex128
+            The sum is over the nodes of the half lattice, each once.
+        """
+        (m_x, m_y, m_z), (n_x, n_y, n_z) = self.lattice.extent, self.shape
+        workers = count_workers(None)
+        # Re Σ_m A e^{im·x} over half a lattice is a full Hermitian sum of A/2 and its mirror.
+        half = 0.5 * values.astype(np.complex128)
+        half[:, :, 0] += np.conj(half[::-1, ::-1, 0])
+        spectrum = np.zeros((n_x, 2 * m_y + 1, m_z + 1), dtype=np.complex128)
+        for place, source in _halves(m_x, n_x):
+            spectrum[source] = half[place]
+        spectrum = scipy.fft.ifft(
+            spectrum, axis=0, norm="forward", workers=workers, overwrite_x=True
+        )
+        field = np.empty(self.shape)
+        for chunk in iter_chunks(n_x, FFT_ROWS):
+            plane = np.zeros((chunk.stop - chunk.start, n_y, m_z + 1), dtype=np.complex128)
+            for place, source in _halves(m_y, n_y):
+                plane[:, source] = spectrum[chunk, place]
+            plane = scipy.fft.ifft(plane, axis=1, norm="forward", workers=workers, overwrite_x=True)
+            field[chunk] = scipy.fft.irfft(plane, n=n_z, axis=2, norm="forward", workers=workers)
+        return field
 
     def unblur(self, q_squared: FloatArray) -> FloatArray:
         """Factor exp(½ s² q²) that undoes the blur; 0 beyond q_max, where nothing is wanted."""
@@ -179,13 +325,33 @@ class SplatPlan:
         return factor
 
 
-def _kept_fraction(radius: float) -> float:
-    """Weight of a Gaussian within the samples that are taken: in u = L⁻¹ d, a square at each u₁."""
-    u, weights = np.polynomial.legendre.leggauss(64)
-    u1 = radius * u
-    inside = scipy.special.erf(np.sqrt(np.maximum(radius**2 - u1**2, 0.0) / 2.0)) ** 2
-    density = np.exp(-0.5 * u1**2) / np.sqrt(2.0 * np.pi)
-    return float(radius * np.sum(weights * density * inside))
+def _packed_turn(matrix: FloatArray) -> FloatArray:
+    """Matrix (6, 6) that takes packed symmetric C to packed ``M C Mᵀ``."""
+    rows, columns = np.triu_indices(3)
+    turn = np.empty((6, 6))
+    for entry in range(6):
+        unit = np.zeros((3, 3))
+        unit[rows[entry], columns[entry]] = unit[columns[entry], rows[entry]] = 1.0
+        turn[:, entry] = (matrix @ unit @ matrix.T)[rows, columns]
+    return turn
+
+
+@lru_cache(maxsize=256)
+def _kept_moments(radius: float) -> tuple[float, FloatArray]:
+    """Weight of a Gaussian within the samples that are taken, and second moments of u there.
+
+    In u = L⁻¹ d these are |u₁| ≤ ρ and, at each u₁, a square of half side √(ρ² − u₁²).
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(64)
+    u1 = radius * nodes
+    side = np.sqrt(np.maximum(radius**2 - u1**2, 0.0))
+    inside = scipy.special.erf(side / np.sqrt(2.0))
+    spread = inside - side * np.exp(-0.5 * side**2) * np.sqrt(2.0 / np.pi)
+    density = radius * weights * np.exp(-0.5 * u1**2) / np.sqrt(2.0 * np.pi)
+    kept = float(np.sum(density * inside**2))
+    along = float(np.sum(density * inside**2 * u1**2)) / kept
+    across = float(np.sum(density * inside * spread)) / kept
+    return kept, np.array([along, across, across])
 
 
 def _alias_gap(lattice: HalfLattice, shape: tuple[int, ...]) -> float:

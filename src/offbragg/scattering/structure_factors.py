@@ -106,13 +106,12 @@ def structure_factors_on_lattice(
     plan = SplatPlan.for_tolerance(lattice, tolerance)
     q_squared = lattice.q_squared()
     unblur = plan.unblur(q_squared)
-    centres = positions @ plan.to_index.T
-    covariances = (plan.to_index @ u_aniso @ plan.to_index.T)[:, _UPPER[0], _UPPER[1]]
+    covariances = np.ascontiguousarray(u_aniso[:, _UPPER[0], _UPPER[1]])
     total = np.zeros(lattice.shape, dtype=np.complex128)
     names, index = unique_elements(elements)
     for number, name in enumerate(names):
         atoms = index == number
         grid = plan.real_space_grid()
-        plan.add(grid, centres[atoms], covariances[atoms], occupancies[atoms])
+        plan.add(grid, plan.place(positions[atoms], covariances[atoms]), occupancies[atoms])
         total += plan.transform(grid) * (unblur * element_form_factor(name, q_squared))
     return total

@@ -1,0 +1,338 @@
+r"""Isotropic covariance at scattered q: intensity, gradient and products by matrix products.
+
+With undamped ``e_i = f_i e^{i q·r_i}`` and the matrix G of `offbragg.scattering.gemm_plan`, which
+depends on \|q\| alone and is real and symmetric,
+
+.. math:: I(\mathbf q) = \mathbf e^H G(q^2)\, \mathbf e
+          \approx \sum_k L_k(q^2) \frac{q^2}{x_k}\, \tilde{\mathbf e}^H \tilde G(x_k)\,
+          \tilde{\mathbf e}
+
+for all q of a panel with the same few matrices: two real matrix products a node. ``ẽ`` holds
+``exp(−q²v_ii/4)`` and ``G̃`` its inverse, both relative to the middle of the panel, so that what is
+interpolated in q² varies slowly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offbragg.conventions import FloatArray
+from offbragg.errors import InputError
+from offbragg.scattering import _gemm_kernels as kernels
+from offbragg.scattering.displacements import check_covariance
+from offbragg.scattering.gemm_plan import GemmPlan, Panel
+
+# Nodes x_k (n_nodes,), and (n_nodes, n): ½x_k v_ii, exp(−½x_k v_ii), factors of rows and columns.
+_Factors = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
+
+
+def diffuse_gemm(
+    q: FloatArray,
+    positions: FloatArray,
+    form_factors: NDArray[np.inexact],
+    covariance: FloatArray,
+    rtol: float = 1e-6,
+    max_memory: float = 2e9,
+) -> FloatArray:
+    r"""Diffuse intensity at scattered q for an isotropic covariance, by matrix products.
+
+    .. math:: I(\mathbf q) = \sum_{ij} a_i^* a_j [e^{q^2 v_{ij}} - 1]
+
+    Parameters
+    ----------
+    q : ndarray, shape (n_q, 3), float64
+        Scattering vectors, Cartesian [Å⁻¹], 2π included.
+    positions : ndarray, shape (n_atoms, 3), float64
+        Cartesian [Å].
+    form_factors : ndarray, shape (n_q, n_atoms), float64 or complex128
+        At ``q``, occupancies included [electrons]; complex with anomalous scattering.
+    covariance : ndarray, shape (n_atoms, n_atoms), float64
+        V, the covariance per Cartesian axis [Å²], not B.
+    rtol : float
+        Bound of the error as a fraction of ``Σ_ij |a_i a_j (e^{q²v_ij} − 1)|``; of the intensity
+        itself it is, as a rule, the same fraction or less.
+    max_memory : float
+        Bytes that the work may take, besides the arguments.
+
+    Returns
+    -------
+    ndarray, shape (n_q,), float64
+        [e²], of this one copy.
+
+    Raises
+    ------
+    InputError
+        If a shape does not match, a value is not finite, the covariance is not symmetric, ``rtol``
+        is not between 0 and 1 or ``max_memory`` too small.
+
+    Notes
+    -----
+    About 2 n_atoms² floating-point operations a q and node, at the rate of matrix products;
+    2 or 3 nodes for 1e-4, 3 for 1e-6, 1 for q on few shells.
+
+    Examples
+    --------
+    One atom, U = 0.1 Å²: f² (1 − exp(−q² U)).
+
+    >>> q, one = np.array([[1.0, 0.0, 0.0]]), np.array([[0.1]])
+    >>> diffuse_gemm(q, np.zeros((1, 3)), np.array([[6.0]]), one).round(4)
+    array([3.4259])
+    """
+    sums = _Sums(q, positions, form_factors, covariance, rtol, max_memory)
+    return sums.forward(np.empty((0, 0)))
+
+
+def gemm_product(
+    q: FloatArray,
+    positions: FloatArray,
+    form_factors: NDArray[np.inexact],
+    covariance: FloatArray,
+    direction: FloatArray,
+    rtol: float = 1e-6,
+    max_memory: float = 2e9,
+) -> FloatArray:
+    r"""Change of `diffuse_gemm` along a direction of V, ``Σ_ij ∂I/∂V_ij d_ij``.
+
+    Parameters
+    ----------
+    q, positions, form_factors, covariance, rtol, max_memory
+        As for `diffuse_gemm`.
+    direction : ndarray, shape (n_atoms, n_atoms), float64
+        Symmetric dV [Å²].
+
+    Returns
+    -------
+    ndarray, shape (n_q,), float64
+        dI [e²].
+
+    Raises
+    ------
+    InputError
+        As `diffuse_gemm`, and if the direction has another shape or is not symmetric.
+
+    Examples
+    --------
+    One atom: dI = f² q² exp(−q² U) dU.
+
+    >>> q, one = np.array([[1.0, 0.0, 0.0]]), np.array([[0.1]])
+    >>> gemm_product(q, np.zeros((1, 3)), np.array([[6.0]]), one, np.ones((1, 1))).round(4)
+    array([32.5741])
+    """
+    sums = _Sums(q, positions, form_factors, covariance, rtol, max_memory)
+    return sums.forward(_checked_direction(direction, len(sums.v)))
+
+
+def gemm_gradient(
+    q: FloatArray,
+    positions: FloatArray,
+    form_factors: NDArray[np.inexact],
+    covariance: FloatArray,
+    residual: FloatArray,
+    rtol: float = 1e-6,
+    max_memory: float = 2e9,
+) -> FloatArray:
+    r"""Gradient of ``Σ_q residual_q I(q)`` with respect to V: the transpose of `gemm_product`.
+
+    Parameters
+    ----------
+    q, positions, form_factors, covariance, rtol, max_memory
+        As for `diffuse_gemm`.
+    residual : ndarray, shape (n_q,), float64
+        Weight of each intensity.
+
+    Returns
+    -------
+    ndarray, shape (n_atoms, n_atoms), float64
+        Symmetric G, every element as if free: ``Σ_ij G_ij dV_ij`` is the change for symmetric dV
+        [e²/Å² times the residual's unit].
+
+    Raises
+    ------
+    InputError
+        As `diffuse_gemm`, and if ``residual`` has another shape.
+
+    Notes
+    -----
+    Per node ``C diag(r) Cᵀ + S diag(r) Sᵀ``: as many operations as the intensity.
+
+    Examples
+    --------
+    >>> q, one = np.array([[1.0, 0.0, 0.0]]), np.array([[0.1]])
+    >>> gemm_gradient(q, np.zeros((1, 3)), np.array([[6.0]]), one, np.ones(1)).round(4)
+    array([[32.5741]])
+    """
+    sums = _Sums(q, positions, form_factors, covariance, rtol, max_memory)
+    return sums.backward(_checked_residual(residual, len(sums.q)), np.empty((0, 0)))
+
+
+def gemm_hessian_product(
+    q: FloatArray,
+    positions: FloatArray,
+    form_factors: NDArray[np.inexact],
+    covariance: FloatArray,
+    residual: FloatArray,
+    direction: FloatArray,
+    rtol: float = 1e-6,
+    max_memory: float = 2e9,
+) -> FloatArray:
+    """Second derivative of ``Σ_q residual_q I(q)`` with respect to V, times a direction.
+
+    Parameters
+    ----------
+    q, positions, form_factors, covariance, residual, rtol, max_memory
+        As for `gemm_gradient`.
+    direction : ndarray, shape (n_atoms, n_atoms), float64
+        Symmetric dV [Å²].
+
+    Returns
+    -------
+    ndarray, shape (n_atoms, n_atoms), float64
+        Symmetric: the change of `gemm_gradient` along the direction.
+
+    Raises
+    ------
+    InputError
+        As `gemm_gradient` and `gemm_product`.
+
+    Examples
+    --------
+    One atom: −f² q⁴ exp(−q² U) dU.
+
+    >>> q, one = np.array([[1.0, 0.0, 0.0]]), np.array([[0.1]])
+    >>> r, d = np.ones(1), np.ones((1, 1))
+    >>> gemm_hessian_product(q, np.zeros((1, 3)), np.array([[6.0]]), one, r, d).round(4)
+    array([[-32.5741]])
+    """
+    sums = _Sums(q, positions, form_factors, covariance, rtol, max_memory)
+    direction = _checked_direction(direction, len(sums.v))
+    return sums.backward(_checked_residual(residual, len(sums.q)), direction)
+
+
+class _Sums:
+    """Checked arguments and their plan; the sums over pairs, forwards and backwards."""
+
+    def __init__(
+        self,
+        q: FloatArray,
+        positions: FloatArray,
+        form_factors: NDArray[np.inexact],
+        covariance: FloatArray,
+        rtol: float,
+        max_memory: float,
+    ) -> None:
+        self.q = np.ascontiguousarray(q, dtype=np.float64)
+        positions = np.asarray(positions, dtype=np.float64)
+        n_q, n_atoms = len(self.q), len(positions)
+        if self.q.shape != (n_q, 3) or positions.shape != (n_atoms, 3):
+            raise InputError(
+                f"q and positions must be (n, 3), got {self.q.shape} and {positions.shape}"
+            )
+        wide = np.complex128 if np.iscomplexobj(form_factors) else np.float64
+        self.form_factors = np.ascontiguousarray(form_factors, dtype=wide)
+        if self.form_factors.shape != (n_q, n_atoms):
+            raise InputError(
+                f"form_factors must be {(n_q, n_atoms)}, got {self.form_factors.shape}"
+            )
+        for name, values in (("q", self.q), ("form_factors", self.form_factors)):
+            if not np.all(np.isfinite(values)):
+                raise InputError(f"{name} must be finite, got NaN or infinity")
+        if np.shape(covariance) != (n_atoms, n_atoms):
+            raise InputError(
+                f"an isotropic covariance must be {(n_atoms, n_atoms)}, got {np.shape(covariance)}"
+            )
+        self.v = check_covariance(covariance, n_atoms)
+        self.positions = np.ascontiguousarray(positions.T)
+        self.plan = GemmPlan.build(self.q, self.form_factors, self.v, rtol, max_memory)
+
+    def _panels(self) -> Iterator[tuple[Panel, FloatArray, _Factors]]:
+        """Panels, their amplitudes (2m, n), and the factors of their nodes' rows and columns."""
+        n_atoms = len(self.v)
+        quarter = 0.25 * np.diag(self.v)
+        memory = np.empty(2 * max((len(p.rows) for p in self.plan.panels), default=0) * n_atoms)
+        for panel in self.plan.panels:
+            amplitudes = _shaped(memory, 2 * len(panel.rows), n_atoms)
+            kernels.phased(
+                self.q, self.positions, self.form_factors, panel.rows, panel.shift, quarter,
+                amplitudes,
+            )  # fmt: skip
+            half = 2.0 * panel.nodes[:, None] * quarter
+            scale = np.exp((panel.nodes - panel.centre)[:, None] * quarter)
+            yield panel, amplitudes, (panel.nodes, half, np.exp(-half), scale)
+
+    def forward(self, direction: FloatArray) -> FloatArray:
+        """Intensities, or with a direction of V their derivatives along it, (n_q,)."""
+        n_atoms = len(self.v)
+        intensity = np.zeros(len(self.q))
+        tile_memory, product_memory = self._memory()
+        for panel, amplitudes, factors in self._panels():
+            total = np.zeros(len(panel.rows))
+            for first, last in self.plan.columns():
+                n_columns = len(panel.nodes) * (last - first)
+                tile = _shaped(tile_memory, n_atoms - first, n_columns)
+                if len(direction):
+                    kernels.tangent_tile(self.v, direction, *factors, first, last, tile)
+                else:
+                    kernels.kernel_tile(self.v, *factors, first, last, tile)
+                products = _shaped(product_memory, len(amplitudes), n_columns)
+                np.matmul(amplitudes[:, first:], tile, out=products)
+                kernels.add_forms(products, amplitudes, first, panel.weights, total)
+            intensity[panel.rows] = total
+        return intensity
+
+    def backward(self, residual: FloatArray, direction: FloatArray) -> FloatArray:
+        """Gradient (n, n) of Σ residual I, or with a direction its derivative along it."""
+        n_atoms = len(self.v)
+        # Lower triangle, filled strip by strip; what the diagonal gets through G_ij, all j.
+        lower, through = np.zeros((n_atoms, n_atoms)), np.zeros(n_atoms)
+        tile_memory, weighed_memory = self._memory()
+        for panel, amplitudes, factors in self._panels():
+            weights = panel.weights * residual[panel.rows]
+            for first, last in self.plan.columns():
+                width = last - first
+                n_columns = len(panel.nodes) * width
+                weighed = _shaped(weighed_memory, len(amplitudes), n_columns)
+                kernels.weigh(amplitudes, first, weights, weighed)
+                tile = _shaped(tile_memory, n_atoms - first, n_columns)
+                np.matmul(amplitudes[:, first:].T, weighed, out=tile)
+                if len(direction):
+                    kernels.curvature_tile(self.v, direction, *factors, first, last, tile, lower)
+                else:
+                    kernels.gradient_tile(self.v, *factors, first, last, tile, lower)
+                through[first:] += tile.sum(axis=1)
+                through[first:last] += tile[width:].sum(axis=0).reshape(-1, width).sum(axis=0)
+        gradient = np.tril(lower) + np.tril(lower, -1).T
+        gradient[np.diag_indices(n_atoms)] -= through
+        return gradient
+
+    def _memory(self) -> tuple[FloatArray, FloatArray]:
+        """Room for the largest tile, and for the largest products with amplitudes."""
+        panels = self.plan.panels
+        n_columns = self.plan.width * max((len(p.nodes) for p in panels), default=0)
+        n_rows = 2 * max((len(p.rows) for p in panels), default=0)
+        return np.empty(len(self.v) * n_columns), np.empty(n_rows * n_columns)
+
+
+def _shaped(memory: FloatArray, n_rows: int, n_columns: int) -> FloatArray:
+    """Return the beginning of an array as a matrix, without copying."""
+    return memory[: n_rows * n_columns].reshape(n_rows, n_columns)
+
+
+def _checked_direction(direction: FloatArray, n_atoms: int) -> FloatArray:
+    """Return a direction (n, n) of V as an array after checking that it is symmetric."""
+    d = np.ascontiguousarray(direction, dtype=np.float64)
+    if d.shape != (n_atoms, n_atoms):
+        raise InputError(f"direction must be {(n_atoms, n_atoms)}, got {d.shape}")
+    if not np.all(np.abs(d - d.T) <= 1e-8 * np.max(np.abs(d), initial=0.0)):
+        raise InputError("direction must be finite and symmetric")
+    return d
+
+
+def _checked_residual(residual: FloatArray, n_q: int) -> FloatArray:
+    """Return weights (n_q,) as an array after checking their shape."""
+    r = np.asarray(residual, dtype=np.float64)
+    if r.shape != (n_q,):
+        raise InputError(f"residual must be {(n_q,)}, got {r.shape}")
+    return r

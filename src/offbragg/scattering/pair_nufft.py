@@ -1,0 +1,379 @@
+r"""Diffuse intensity on a lattice for isotropic displacements, by non-uniform FFTs over pairs.
+
+A pair contributes ``cos(q·r_ij)`` times a function of q² alone,
+
+.. math:: g_{ij}(q^2) = f_i f_j \left[e^{-\frac12 q^2 d_{ij}} - e^{-\frac12 q^2 (u_i + u_j)}\right],
+          \quad d_{ij} = u_i + u_j - 2 v_{ij},
+
+and all of these functions together span few dimensions: a handful of q² (`skeleton`) fixes each of
+them, ``g(q²) ≈ Σ_m c_m(q²) g(q²_m)`` (interpolative decomposition). One transform of the pairs per
+q²_m therefore gives the whole map. The skeleton is chosen once from samples of the family, its
+error there is known. The small difference is formed pair by pair, before any sum: nothing cancels
+near q = 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import finufft
+import numpy as np
+import scipy.interpolate
+import scipy.linalg
+from numpy.typing import NDArray
+
+from offbragg.conventions import FloatArray
+from offbragg.errors import InputError
+from offbragg.runtime import count_workers
+from offbragg.scattering import _kernels
+from offbragg.scattering.displacements import Displacements, PairCovariance
+from offbragg.scattering.engine import Engine
+from offbragg.scattering.pair_splat import bounded
+from offbragg.scattering.pair_terms import Kind, PairSum, PairTerms
+from offbragg.scattering.scatterers import TABLE_POINTS
+
+# Single precision resolves sums of a million terms to about this, relative to their root.
+_SINGLE_PRECISION = 3e-5
+_FAMILY_POINTS = 200
+_SAMPLES_A_CLASS = 300
+# Points of the table of what atoms scatter with themselves.
+_OWN_POINTS = 1 << 10
+_UPSAMPLING = 1.25  # float32 with the default of 2 eats memory
+
+
+@dataclass(frozen=True, eq=False)
+class PairNufft:
+    """A `PairSum` of isotropic displacements to be evaluated by NUFFT.
+
+    Attributes
+    ----------
+    pair_sum : PairSum
+    engine : Engine
+    order : int or None
+        Cut the series ``e^{q²v} − 1 = Σ (q²v)ⁿ/n!`` off after this power; None: exact.
+    """
+
+    pair_sum: PairSum
+    engine: Engine
+    order: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.pair_sum.displacements.is_isotropic:
+            raise InputError("method 'pair-nufft' needs isotropic displacements: use 'splat'")
+        if self.pair_sum.scatterers.wavelength is not None:
+            raise InputError("method 'pair-nufft' has no anomalous scattering: use 'splat'")
+
+    @cached_property
+    def _u_iso(self) -> FloatArray:
+        scalars: FloatArray = self.pair_sum.u_aniso[:, 0, 0]
+        return scalars
+
+    @cached_property
+    def _q_squared(self) -> FloatArray:
+        return self.pair_sum.lattice.q_squared()
+
+    def _axis(self, n_points: int) -> FloatArray:
+        # One point beyond q_max, so that nodes on the edge are inside.
+        top = self.pair_sum.lattice.q_max**2 * (1 + 1e-9)
+        return np.linspace(0.0, top * (1 + 1.0 / n_points), n_points + 1)
+
+    @cached_property
+    def _precision(self) -> tuple[type, type, float]:
+        """Types of points and strengths, and the tolerance of the transforms."""
+        if self.engine.rtol >= _SINGLE_PRECISION:
+            return np.float32, np.complex64, max(0.1 * self.engine.rtol, 2e-5)
+        return np.float64, np.complex128, max(0.1 * self.engine.rtol, 1e-13)
+
+    # --- pairs -----------------------------------------------------------
+
+    def _terms(self) -> Iterator[PairTerms]:
+        classes = range(len(self.pair_sum.scatterers.pair_classes))
+        return self.pair_sum.terms(classes, apart=False)
+
+    def _exponents(self, terms: PairTerms) -> tuple[FloatArray, FloatArray]:
+        """u_i + u_j and v_ij of pairs [Å²]."""
+        u = self._u_iso[terms.first] + self._u_iso[terms.second]
+        return u, 0.5 * (u - terms.covariances[:, 0])
+
+    def _functions(self, terms: PairTerms, q_squared: FloatArray) -> FloatArray:
+        """G of pairs at some q², without occupancies and voxel weights: (n_q, n_pairs)."""
+        f = self.pair_sum.scatterers.pair_products(q_squared)[terms.pair_class].real[:, None]
+        u, v = self._exponents(terms)
+        x = q_squared[:, None]
+        if terms.kind is Kind.JOINT:
+            joint: FloatArray = f * np.exp(x * (v - 0.5 * u))
+            return joint
+        correlated: FloatArray = f * _correlated(x, u, v, self.order)
+        return correlated
+
+    @cached_property
+    def skeleton(self) -> tuple[FloatArray, FloatArray, float]:
+        """The q²_m [Å⁻²], the functions c_m (m, TABLE_POINTS + 1), and the error on the family.
+
+        The error is the largest over q² of the family's rms error relative to its rms.
+        """
+        grid = np.linspace(0.0, self._axis(TABLE_POINTS)[-1], _FAMILY_POINTS)
+        nodes, functions, error = skeleton_of(self._sampled_family(grid), grid, self.engine.rtol)
+        if not len(nodes):
+            return nodes, np.empty((0, TABLE_POINTS + 1)), error
+        spline = scipy.interpolate.make_interp_spline(grid, functions, k=5)
+        return nodes, np.ascontiguousarray(spline(self._axis(TABLE_POINTS)).T), error
+
+    def _sampled_family(self, grid: FloatArray) -> FloatArray:
+        """Functions g of pairs spread over the classes, (len(grid), n)."""
+        columns = [np.empty((len(grid), 0))]
+        for number in range(len(self.pair_sum.scatterers.pair_classes)):
+            total = 0
+            for terms in self.pair_sum.terms([number], apart=False):
+                step = max(1, len(terms.least) // _SAMPLES_A_CLASS)
+                some = terms.take(np.arange(0, len(terms.least), step))
+                columns.append(self._functions(some, grid))
+                total += len(some.least)
+                if total >= _SAMPLES_A_CLASS:
+                    break
+        return np.concatenate(columns, axis=1)
+
+    def _batches(self) -> Iterator[list[PairTerms]]:
+        """Terms in batches of as many pairs as memory allows at once."""
+        n_nodes = len(self.skeleton[0])
+        at_once = max(1.0, 0.3 * self.engine.max_memory / (150.0 + 16.0 * n_nodes))
+        batch: list[PairTerms] = []
+        size = 0
+        for terms in self._terms():
+            batch.append(terms)
+            size += len(terms.least)
+            if size >= at_once:
+                yield batch
+                batch, size = [], 0
+        if batch:
+            yield batch
+
+    def _points(self, batch: list[PairTerms]) -> list[FloatArray]:
+        """Phases of one step of hkl along each axis, in the transforms' precision."""
+        lattice = self.pair_sum.lattice
+        separations = np.concatenate([terms.separations for terms in batch])
+        phases = separations @ lattice.reciprocal_vectors.T
+        # Folded in double precision: single resolves far separations badly.
+        phases -= 2 * np.pi * np.rint(phases / (2 * np.pi))
+        return [np.ascontiguousarray(x, dtype=self._precision[0]) for x in phases.T]
+
+    @property
+    def _modes(self) -> tuple[int, int, int]:
+        m_x, m_y, m_z = self.pair_sum.lattice.extent
+        return 2 * m_x + 1, 2 * m_y + 1, 2 * m_z + 1
+
+    def _plan(self, kind: int) -> finufft.Plan:
+        _, dtype, eps = self._precision
+        return finufft.Plan(
+            kind, self._modes, eps=eps, isign=1, dtype=np.dtype(dtype).name,
+            upsampfac=_UPSAMPLING if eps > 1e-9 else 2.0, nthreads=count_workers(None),
+        )  # fmt: skip
+
+    # --- intensity and its derivatives -----------------------------------
+
+    def intensity(self) -> FloatArray:
+        """Diffuse intensity on the lattice [e²], ``lattice.shape``, never negative."""
+        nodes = self.skeleton[0]
+        total = self._summed(
+            lambda terms: terms.weights * self._functions(terms, nodes), self._own()
+        )
+        return bounded(self.pair_sum.lattice, total, self._q_squared).real
+
+    def product(self, direction: Displacements) -> FloatArray:
+        """Change of the intensity for a change of the second moments; see `PairSplat.product`."""
+        nodes = self.skeleton[0]
+        du_all = np.trace(direction.u_aniso(len(self._u_iso)), axis1=1, axis2=2) / 3.0
+        correlated = direction.correlated
+
+        def changes(terms: PairTerms) -> FloatArray:
+            by_u, by_v = self._slopes(terms, nodes)
+            change = by_u * (du_all[terms.first] + du_all[terms.second])
+            if correlated is not None:
+                change += by_v * _scalar_pairs(correlated, terms)
+            weighted: FloatArray = terms.weights * change
+            return weighted
+
+        return self._summed(changes, self._own_slopes() @ du_all)
+
+    def gradient(self, node_gradient: FloatArray) -> Displacements:
+        """Gradient by V of ``Σ node_gradient · intensity``; see `PairSplat.gradient`."""
+        if self.pair_sum.displacements.pairs is not None:
+            raise InputError("derivatives by V need a covariance within one unit")
+        nodes, functions, _ = self.skeleton
+        n = len(self._u_iso)
+        by_u, by_v = np.zeros(n), np.zeros((n, n))
+        for batch in self._batches():
+            sums = self._gathered(batch, node_gradient, functions)
+            start = 0
+            for terms in batch:
+                part = sums[:, start : start + len(terms.least)]
+                start += len(terms.least)
+                slopes_u, slopes_v = self._slopes(terms, nodes)
+                u = terms.weights * np.einsum("mp,mp->p", part, slopes_u)
+                # Both orders of a pair share its derivative.
+                v = 0.5 * terms.weights * np.einsum("mp,mp->p", part, slopes_v)
+                by_u += np.bincount(terms.first, u, n) + np.bincount(terms.second, u, n)
+                by_v[terms.first, terms.second] += v
+                by_v[terms.second, terms.first] += v
+        axis = self._axis(_OWN_POINTS)
+        onto = np.zeros(len(axis))
+        _kernels.add_to_table(
+            onto, node_gradient.reshape(-1), self._q_squared.reshape(-1), float(axis[1])
+        )
+        by_u += onto @ self._own_slopes()
+        independent = by_u[:, None, None] * (np.eye(3) / 3.0)
+        if self.pair_sum.displacements.correlated is None:
+            return Displacements(independent=independent)
+        by_v[np.arange(n), np.arange(n)] += by_u
+        return Displacements(by_v, independent)
+
+    def _slopes(self, terms: PairTerms, q_squared: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Derivatives of g by u_i (or u_j) and by v_ij, (n_q, n_pairs) each."""
+        if self.order is not None:
+            raise InputError("derivatives need order='exact'")
+        f = self.pair_sum.scatterers.pair_products(q_squared)[terms.pair_class].real[:, None]
+        u, v = self._exponents(terms)
+        x = q_squared[:, None]
+        together = f * np.exp(x * (v - 0.5 * u))
+        apart = 0.0 if terms.kind is Kind.JOINT else f * np.exp(-0.5 * x * u)
+        return -0.5 * x * (together - apart), x * together
+
+    def _own(self) -> FloatArray:
+        """Atoms with themselves, Σ f² (w − occ² e^{−q²u}), over the coarse axis."""
+        s, axis = self.pair_sum.scatterers, self._axis(_OWN_POINTS)
+        f2 = s.form_factors(axis).real ** 2
+        constants = self.pair_sum.constants()
+        total = np.zeros(len(axis))
+        for a in range(len(s.names)):
+            atoms = np.flatnonzero(s.index == a)
+            u, counts = np.unique(self._u_iso[atoms], return_inverse=True)
+            weights = np.bincount(counts, s.occupancies[atoms] ** 2)
+            x = axis[:, None]
+            if self.order is None:
+                moving = -np.expm1(-x * u) @ weights
+                total += f2[a] * (constants[s.pair_classes.index((a, a))] - weights.sum() + moving)
+            else:
+                total += f2[a] * (_correlated(x, 2 * u, u, self.order) @ weights)
+        return total
+
+    def _own_slopes(self) -> FloatArray:
+        """Derivative of `_own` by each atom's u, (axis, n_atoms)."""
+        s, axis = self.pair_sum.scatterers, self._axis(_OWN_POINTS)
+        f2 = s.form_factors(axis).real ** 2
+        slopes: FloatArray = axis[:, None] * np.exp(-axis[:, None] * self._u_iso)
+        return slopes * f2[s.index].T * s.occupancies**2
+
+    def _summed(self, strengths: Callable[[PairTerms], FloatArray], own: FloatArray) -> FloatArray:
+        """Sum over pairs and q²_m of c_m(q²) Σ strengths cos(q·r), and of a function of q²."""
+        total = np.zeros(self.pair_sum.lattice.shape)
+        flat, q2 = total.reshape(-1), self._q_squared.reshape(-1)
+        _kernels.add_scaled(flat, np.ones(flat.size), q2, own, float(self._axis(_OWN_POINTS)[1]))
+        nodes, functions, _ = self.skeleton
+        step = float(self._axis(TABLE_POINTS)[1])
+        if not len(nodes):
+            return total
+        plan = self._plan(1)
+        for batch in self._batches():
+            plan.setpts(*self._points(batch))
+            table = np.concatenate([strengths(terms) for terms in batch], axis=1)
+            # Two real sums in one transform: the even part of Σ (s₁ + i s₂) e^{iq·r}.
+            for m in range(0, len(nodes), 2):
+                packed = table[m].astype(self._precision[1])
+                if m + 1 < len(nodes):
+                    packed += 1j * table[m + 1]
+                modes = plan.execute(packed)
+                second = functions[min(m + 1, len(nodes) - 1)]
+                _kernels.add_even_part(total, modes, self._q_squared, functions[m], second, step)
+        return total
+
+    def _gathered(
+        self, batch: list[PairTerms], node_gradient: FloatArray, functions: FloatArray
+    ) -> FloatArray:
+        """Σ_nodes node_gradient c_m(q²) cos(q·r) of each pair, (m, n_pairs)."""
+        plan = self._plan(2)
+        plan.setpts(*self._points(batch))
+        step = float(self._axis(TABLE_POINTS)[1])
+        sums = np.empty((len(functions), sum(len(terms.least) for terms in batch)))
+        for m in range(0, len(functions), 2):
+            modes: NDArray[np.complexfloating] = np.zeros(self._modes, dtype=self._precision[1])
+            second = functions[m + 1] if m + 1 < len(functions) else np.zeros(len(functions[m]))
+            _kernels.spread_even_part(
+                modes, node_gradient, self._q_squared, functions[m], second, step
+            )
+            values = plan.execute(modes)
+            sums[m] = values.real
+            if m + 1 < len(functions):
+                sums[m + 1] = values.imag
+        return sums
+
+
+def skeleton_of(
+    family: FloatArray, grid: FloatArray, rtol: float
+) -> tuple[FloatArray, FloatArray, float]:
+    """Choose points x_m such that every function of a family is Σ_m c_m(x) g(x_m), nearly.
+
+    Parameters
+    ----------
+    family : ndarray, shape (n_grid, n_functions)
+        Samples g of the family at the points of ``grid``.
+    grid : ndarray, shape (n_grid,)
+    rtol : float
+        Ten times the error wanted: rms over the family, relative to its rms, at the worst point.
+
+    Returns
+    -------
+    nodes : ndarray, shape (m,)
+    functions : ndarray, shape (n_grid, m)
+        c_m at the points of ``grid``.
+    error : float
+
+    Notes
+    -----
+    An interpolative decomposition: QR with pivoting, O(n_functions n_grid²).
+    """
+    scale = np.sqrt(np.mean(family**2, axis=1)) if family.size else np.zeros(len(grid))
+    if not np.any(scale):
+        return np.empty(0), np.empty((len(grid), 0)), 0.0
+    is_seen = scale > 1e-12 * np.max(scale)
+    scaled = np.where(is_seen, 1.0 / np.where(is_seen, scale, 1.0), 0.0)[:, None] * family
+    _, r, order = scipy.linalg.qr(scaled.T, mode="economic", pivoting=True)
+    # What is left of each row of the family when the first n rows are taken.
+    left = np.sqrt(np.cumsum((r**2)[::-1], axis=0)[::-1] / family.shape[1])
+    worst = np.append(np.max(left, axis=1), 0.0)
+    n = int(np.argmax(worst <= max(0.1 * rtol, 1e-13)))
+    solved = np.zeros((len(grid), n))
+    solved[order[:n]] = np.eye(n)
+    solved[order[n:]] = scipy.linalg.solve_triangular(r[:n, :n], r[:n, n:]).T
+    return grid[order[:n]], solved * scale[:, None] / scale[order[:n]], float(worst[n])
+
+
+def _correlated(
+    q_squared: FloatArray, u: FloatArray, v: FloatArray, order: int | None
+) -> FloatArray:
+    """``e^{−½q²u} (e^{q²v} − 1)``, u = u_i + u_j, or its series in q²v up to a power."""
+    x = q_squared * v
+    damping = np.exp(-0.5 * q_squared * u)
+    if order is None:
+        # The exponent x − ½q²u = −½q²d is never positive: nothing overflows.
+        large = x > 1.0
+        exact: FloatArray = np.where(
+            large,
+            np.exp(x - 0.5 * q_squared * u) - damping,
+            damping * np.expm1(np.where(large, 0.0, x)),
+        )
+        return exact
+    total, power = np.zeros_like(x), np.ones_like(x)
+    for n in range(1, order + 1):
+        power = power * x / n
+        total += power
+    series: FloatArray = damping * total
+    return series
+
+
+def _scalar_pairs(correlated: FloatArray | PairCovariance, terms: PairTerms) -> FloatArray:
+    """v_ij of each pair, (n,)."""
+    if isinstance(correlated, PairCovariance):
+        return correlated.pairs(terms.first, terms.second)
+    return correlated[terms.first, terms.second]
