@@ -13,6 +13,7 @@ from tests.strategies import CRYSTALS, random_structure, structures
 from offbragg import AtomicStructure, HklGrid, LiquidLike, RigidBody, Uncorrelated, simulate
 from offbragg.errors import InputError
 from offbragg.scattering import HalfLattice
+from offbragg.scattering.engine import Engine
 
 MAP_ERROR = 1e-3  # of the mean, the project's own figure
 # Of the largest: a map good to 1e-4 of its mean against a quadrature converged to 1e-9.
@@ -128,7 +129,7 @@ def test_first_order_is_the_convolution_over_8_pi_cubed():
     )
     lattice = HalfLattice(TRICLINIC, (1, 1, 1), (4, 4, 6), 2 * np.pi / 2.8)
     found = LiquidLike(sigma, length, "gaussian", order=1).diffuse_on_lattice(
-        lattice, carbons, rtol=1e-6
+        lattice, carbons, engine=Engine(rtol=1e-6)
     )
     picks = [(4 + h, 4 + k, m) for h, k, m in [(1, 0, 0), (-1, 2, 1), (2, -1, 3), (0, 1, 4)]]
     q = q_of([(p[0] - 4, p[1] - 4, p[2]) for p in picks], TRICLINIC)

@@ -15,10 +15,13 @@ from tests.strategies import CRYSTALS, random_covariance, random_structure, rand
 from offbragg import Covariance, HklGrid, RigidBody, simulate
 from offbragg.disorder.rigid_body import lever_arms
 from offbragg.errors import InputError
+from offbragg.scattering import Displacements, LowRank, diffuse_intensity
 
 MAP_ERROR = 1e-3  # of the mean, the project's own figure
 RIGID_RTOL = 1e-6  # the project's own figure for the closed form
-RTOL_ROUNDING = 1e-11  # products of 3 × 6 and 6 × 6 matrices
+RTOL_ROUNDING = 1e-12  # same sums, other order, as a fraction of the sum of moduli
+RTOL_DIFFERENCES = 1e-7  # V is linear in T, L, S: rounding over the step
+STANDARD_ERRORS = 5.0
 
 TRICLINIC = CRYSTALS["triclinic"][0]
 
@@ -48,6 +51,23 @@ def own_u(model, structure):
     return model.displacements(structure).u_aniso(structure.n_atoms)
 
 
+def covariance_of(model, structure):
+    return model.displacements(structure).dense(structure.n_atoms)
+
+
+def drawn_places(rng, positions, origin, motion, n_draws):
+    """Positions (n_draws, n, 3) after rigid motions (t, λ) drawn from M, by Rodrigues' formula."""
+    values, vectors = np.linalg.eigh(motion)
+    drawn = rng.normal(size=(n_draws, 6)) @ (vectors * np.sqrt(np.maximum(values, 0.0))).T
+    shift, turn = drawn[:, None, :3], drawn[:, None, 3:]
+    angle = np.linalg.norm(turn, axis=2, keepdims=True)
+    axis = turn / angle
+    arms = (positions - origin)[None]
+    along = (axis * arms).sum(axis=-1, keepdims=True)
+    turned = arms * np.cos(angle) + np.cross(axis, arms) * np.sin(angle)
+    return origin + turned + axis * along * (1 - np.cos(angle)) + shift
+
+
 # --- 1 reference numbers -------------------------------------------------
 
 
@@ -55,7 +75,7 @@ def test_libration_about_z_by_hand():
     # λ_z alone, 0.01 rad²: an atom at x = 2 moves along y with ⟨y²⟩ = 4 × 0.01.
     structure = replace(structure_of(2), positions=np.array([[2.0, 0.0, 0.0], [0.0, 3.0, 5.0]]))
     libration = np.diag([0.0, 0.0, 0.01])
-    v = RigidBody(libration=libration, origin=(0, 0, 0)).displacements(structure).correlated
+    v = covariance_of(RigidBody(libration=libration, origin=(0, 0, 0)), structure)
     assert_allclose(v[0, 0], np.diag([0.0, 0.04, 0.0]), atol=1e-15)
     assert_allclose(v[1, 1], np.diag([0.09, 0.0, 0.0]), atol=1e-15)
     # δ_0 = λ(0, 2, 0), δ_1 = λ(−3, 0, 0): ⟨δ_0 δ_1ᵀ⟩ has −6 λ² at (y, x).
@@ -102,20 +122,12 @@ def test_covariance_matches_drawn_rigid_motions():
     # Rotations by Rodrigues' formula of small (λ, t) drawn from M: second order in λ is 1 %.
     t, l, s = tls(3, 0.05, 1e-4)  # noqa: E741
     structure = structure_of(5, seed=2)
-    rng = np.random.default_rng(4)
-    n_draws = 40_000
+    n_draws, centroid = 40_000, structure.positions.mean(axis=0)
     m = np.block([[t, s.T], [s, l]])
-    drawn = rng.multivariate_normal(np.zeros(6), m, n_draws)
-    shift, turn = drawn[:, :3], drawn[:, 3:]
-    angle = np.linalg.norm(turn, axis=1)[:, None, None]
-    axis = turn[:, None, :] / angle
-    arms = (structure.positions - structure.positions.mean(axis=0))[None]
-    along = (axis * arms).sum(axis=-1, keepdims=True)
-    turned = arms * np.cos(angle) + np.cross(axis, arms) * np.sin(angle)
-    turned += axis * along * (1 - np.cos(angle))
-    moves = turned - arms + shift[:, None, :]
+    places = drawn_places(np.random.default_rng(4), structure.positions, centroid, m, n_draws)
+    moves = places - structure.positions
     expected = np.einsum("dix,djy->ijxy", moves, moves) / n_draws
-    found = RigidBody(t, l, s).displacements(structure).correlated
+    found = covariance_of(RigidBody(t, l, s), structure)
     # Standard error of ⟨ab⟩: √((V_aa V_bb + V_ab²)/n); 5 of them, and 1 % for what is not small.
     diagonal = np.einsum("iixx->ix", found)
     sigma = np.sqrt((diagonal[:, None, :, None] * diagonal[None, :, None, :] + found**2) / n_draws)
@@ -148,7 +160,7 @@ def test_bodies_move_independently():
     v = np.zeros((9, 9, 3, 3))
     for body in bodies:
         v[np.ix_(body, body)] = t
-    assert_allclose(model.displacements(structure).correlated, v, rtol=0, atol=1e-15)
+    assert_allclose(covariance_of(model, structure), v, rtol=0, atol=1e-15)
     grid = HklGrid.from_resolution(TRICLINIC, 2.5)
     found = simulate(structure, model, grid).intensity
     expected = simulate(structure, Covariance(v), grid).intensity
@@ -169,7 +181,54 @@ def test_each_body_turns_about_its_own_centroid_unless_told():
     assert_allclose(at_zero, expected, rtol=1e-9, atol=1e-12)
 
 
+def test_the_map_matches_drawn_rigid_motions():
+    # I = ⟨|F|²⟩ − |⟨F⟩|² over drawn motions. ⟨|F|²⟩ has a sampling error; ⟨F⟩ is estimated too,
+    # which makes the difference low by 1/n_draws of itself. True rotations, not small angles:
+    # λ has 0.4° to 0.6° an axis, so that terms of second order are far below the sampling error.
+    t, l, s = tls(24, 0.08, 8e-5)  # noqa: E741
+    structure = structure_of(8, 24)
+    centroid = structure.positions.mean(axis=0)
+    rng, n_draws = np.random.default_rng(25), 30_000
+    m = np.block([[t, s.T], [s, l]])
+    places = drawn_places(rng, structure.positions, centroid, m, n_draws)
+    q = rng.normal(size=(10, 3))
+    q *= (rng.uniform(0.4, 2.5, 10) / np.linalg.norm(q, axis=1))[:, None]
+    f = form_factors(structure.elements, q, structure.occupancies)
+    found = diffuse_intensity(
+        q, structure.positions, f, covariance_of(RigidBody(t, l, s), structure)
+    )
+    for vector, f_q, value in zip(q, f, found, strict=True):
+        amplitude = np.exp(1j * places @ vector) @ f_q
+        apart = np.abs(amplitude - amplitude.mean()) ** 2
+        error = apart.std() / np.sqrt(n_draws)
+        assert error < 0.02 * value
+        assert abs(value - apart.sum() / (n_draws - 1)) < STANDARD_ERRORS * error
+
+
+def test_a_mask_is_a_body():
+    structure = structure_of(6, 26)
+    chosen = np.array([True, False, True, True, False, False])
+    by_mask = covariance_of(RigidBody(0.1, bodies=[chosen]), structure)
+    assert np.array_equal(by_mask, covariance_of(RigidBody(0.1, bodies=[[0, 2, 3]]), structure))
+
+
 # --- 3 exact limits ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rank"),
+    [
+        ({"translation": 0.1}, 3),
+        ({"translation": 0.1, "libration": 1e-3 * np.eye(3)}, 6),
+        ({"translation": 0.1, "bodies": [[0, 1], [4]]}, 6),
+        ({"libration": 1e-3 * np.eye(3), "bodies": [[0, 1], [2], [4, 5]]}, 18),
+        ({"translation": 0.1, "bodies": []}, 3),
+    ],
+)
+def test_a_body_has_a_factor_of_six_columns(arguments, rank):
+    moves = RigidBody(**arguments).displacements(structure_of()).correlated
+    assert isinstance(moves, LowRank)
+    assert moves.factor.shape == (10, 3, rank)
 
 
 @pytest.mark.parametrize("system", ["triclinic", "tetragonal", "trigonal"])
@@ -266,9 +325,9 @@ def test_another_origin_with_its_own_t_and_s_is_the_same_motion():
     change = np.eye(6)
     change[:3, 3:] = np.stack([np.cross(e, p) for e in np.eye(3)], axis=1)
     moved = change @ m @ change.T
-    one = RigidBody(t, l, s, origin).displacements(structure).correlated
+    one = covariance_of(RigidBody(t, l, s, origin), structure)
     other = RigidBody(moved[:3, :3], l, moved[3:, :3], origin + p)
-    assert_allclose(other.displacements(structure).correlated, one, rtol=1e-8, atol=1e-10)
+    assert_allclose(covariance_of(other, structure), one, rtol=1e-8, atol=1e-10)
 
 
 @settings(deadline=None, derandomize=True, max_examples=30)
@@ -277,11 +336,11 @@ def test_the_covariance_is_a_covariance_whatever_s(seed, scale):
     t, l, s = tls(seed)  # noqa: E741
     logging.getLogger("offbragg").setLevel(logging.ERROR)
     try:
-        moves = RigidBody(t, l, scale * s).displacements(structure_of(5, 17))
+        v = covariance_of(RigidBody(t, l, scale * s), structure_of(5, 17))
     finally:
         logging.getLogger("offbragg").setLevel(logging.NOTSET)
-    values = np.linalg.eigvalsh(flat(moves.correlated))
-    assert values[0] > -1e-5 * values[-1]
+    values = np.linalg.eigvalsh(flat(v))
+    assert values[0] > -1e-9 * values[-1]
     assert (values > 1e-9 * values[-1]).sum() <= 6
 
 
@@ -298,10 +357,80 @@ def test_an_impossible_screw_is_said_and_projected(caplog):
     s[0, 1] = 1.0
     model = RigidBody(0.1 * np.eye(3), 1e-4 * np.eye(3), s)
     with caplog.at_level(logging.WARNING):
-        moves = model.displacements(structure_of(5, 19))
+        v = covariance_of(model, structure_of(5, 19))
     assert "T, L, S are not a possible motion" in caplog.text
-    values = np.linalg.eigvalsh(flat(moves.correlated))
+    values = np.linalg.eigvalsh(flat(v))
     assert values[0] > -1e-9 * values[-1]
+
+
+def two_bodies(seed):
+    t, l, s = tls(seed)  # noqa: E741
+    return RigidBody(t, l, s, bodies=[[0, 3, 4], [1, 2, 5, 8]])
+
+
+@pytest.mark.parametrize("name", ["translation", "libration", "screw"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_the_tangent_is_the_difference_of_covariances(name, whole):
+    structure = structure_of(9, 27)
+    model = RigidBody(*tls(27)) if whole else two_bodies(27)
+    change = np.random.default_rng(28).normal(size=(3, 3))
+    if name != "screw":
+        change = change + change.T
+    step = 1e-6 if name == "libration" else 1e-5
+    ahead, behind = (
+        covariance_of(model.with_parameters({name: getattr(model, name) + x * change}), structure)
+        for x in (step, -step)
+    )
+    found = model.tangent(structure, {name: change}).correlated
+    expected = (ahead - behind) / (2 * step)
+    assert_allclose(found, expected, rtol=0, atol=RTOL_DIFFERENCES * np.abs(expected).max())
+
+
+@settings(deadline=None, derandomize=True, max_examples=20)
+@given(seed=st.integers(0, 999), whole=st.booleans(), symmetric=st.booleans())
+def test_the_pullback_is_adjoint_to_the_tangent(seed, whole, symmetric):
+    rng, structure = np.random.default_rng(seed), structure_of(9, 29)
+    model = RigidBody(*tls(30)) if whole else two_bodies(30)
+    g = rng.normal(size=(9, 9, 3, 3))
+    direction = {name: rng.normal(size=(3, 3)) for name in model.refinable}
+    if symmetric:
+        g = g + g.transpose(1, 0, 3, 2)
+    pulled = model.pullback(structure, Displacements(g))
+    moved = model.tangent(structure, direction).correlated
+    by_parameters = sum((pulled[name] * direction[name]).sum() for name in direction)
+    scale = np.abs(g * moved).sum()
+    assert_allclose(by_parameters, (g * moved).sum(), rtol=0, atol=RTOL_ROUNDING * scale)
+    for name in ("translation", "libration"):
+        assert_allclose(pulled[name], pulled[name].T, rtol=0, atol=1e-13 * scale)
+
+
+def test_no_gradient_is_no_gradient():
+    for pulled in RigidBody(*tls(31)).pullback(structure_of(), Displacements()).values():
+        assert not pulled.any()
+
+
+def test_the_parameters_are_the_tensors_that_there_are():
+    assert list(RigidBody(0.1).refinable) == ["translation"]
+    assert list(RigidBody(0.1, np.zeros((3, 3))).refinable) == ["translation", "libration"]
+    model = RigidBody(*tls(32))
+    assert {k: (p.shape, p.unit) for k, p in model.refinable.items()} == {
+        "translation": ((3, 3), "Å²"),
+        "libration": ((3, 3), "rad²"),
+        "screw": ((3, 3), "Å·rad"),
+    }
+    for name, value in model.parameters(structure_of()).items():
+        assert np.array_equal(value, getattr(model, name))
+
+
+def test_the_gradient_knows_the_trace_of_s():
+    # tr S changes no intensity: with the gradient of an intensity, dO/d(tr S) = 0.
+    structure = structure_of(8, 33)
+    q = np.random.default_rng(34).normal(size=3)
+    # Any gradient G_ij = c_ij q qᵀ with c symmetric, as an intensity has it.
+    c = random_covariance(np.random.default_rng(35), 8, 1.0, anisotropic=False)
+    g = c[:, :, None, None] * np.outer(q, q)
+    pulled = RigidBody(*tls(36)).pullback(structure, Displacements(g))
+    assert abs(np.trace(pulled["screw"])) < 1e-12 * np.abs(pulled["screw"]).max()
 
 
 def test_inputs_are_not_changed():
@@ -351,11 +480,32 @@ def test_a_body_that_moves_more_than_its_adps_is_refused_with_the_atom():
             simulate(structure, model, grid, adps="file")
 
 
-def test_correlated_bodies_are_for_the_general_covariance():
-    # Blocks C_AB between bodies: RigidBody keeps bodies apart, Covariance takes them.
-    c = random_covariance(np.random.default_rng(22), 2, 0.2)
-    body = np.array([0] * 5 + [1] * 5)
-    moves = Covariance(c[np.ix_(body, body)]).displacements(structure_of())
-    apart = RigidBody(0.2, bodies=[range(5), range(5, 10)]).displacements(structure_of())
-    assert np.abs(moves.correlated[0, 9]).max() > 0
-    assert not apart.correlated[:5, 5:].any()
+@pytest.mark.parametrize("bodies", [[[0.5, 1.0]], [[[0, 1]]], [["a"]]])
+def test_a_body_must_be_indices_or_a_mask(bodies):
+    with pytest.raises(InputError, match=r"bodies\[0\] must be a list of atom indices or a mask"):
+        RigidBody(0.1, bodies=bodies)
+
+
+def test_an_impossible_motion_has_no_derivative():
+    s = np.zeros((3, 3))
+    s[0, 1] = 1.0
+    model = RigidBody(0.1 * np.eye(3), 1e-4 * np.eye(3), s)
+    with pytest.raises(InputError, match="T, L, S are not a possible motion: no derivative"):
+        model.tangent(structure_of(), {"screw": np.eye(3)})
+
+
+@pytest.mark.parametrize(
+    ("direction", "message"),
+    [
+        ({"libration": np.eye(3)}, "RigidBody has parameters translation, got 'libration'"),
+        ({"translation": 0.1}, r"direction of translation must be \(3, 3\), got \(\)"),
+    ],
+)
+def test_a_wrong_direction_is_named(direction, message):
+    with pytest.raises(InputError, match=message):
+        RigidBody(0.1).tangent(structure_of(), direction)
+
+
+def test_a_gradient_by_scalars_is_refused():
+    with pytest.raises(InputError, match=r"gradient must be \(10, 10, 3, 3\), got \(10, 10\)"):
+        RigidBody(0.1).pullback(structure_of(), Displacements(np.eye(10)))

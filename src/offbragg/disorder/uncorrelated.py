@@ -9,7 +9,7 @@ import numpy as np
 
 from offbragg.crystal.structure import AtomicStructure
 from offbragg.disorder.base import REMAINDER_TOLERANCE, DisorderModel
-from offbragg.scattering.gaussian import Displacements
+from offbragg.scattering.displacements import Displacements
 
 logger = logging.getLogger(__name__)
 
