@@ -190,7 +190,7 @@ def _diffuse(
         if moves.pairs is None:
             return _diffuse_directly(unit, moves, grid, rotations, options)
     intensity = np.zeros(grid.shape)
-    for voxel, alike in _voxels(unit.space_group, grid.sampling, averaged=options.voxel_average):
+    for voxel, alike in voxel_classes(unit.space_group, grid.sampling, averaged=options.voxel_average):
         part = replace(lattice, voxel=voxel)
         copy = model.diffuse_on_lattice(part, unit, options.adps, options.engine)
         intensity += gather(copy, part, grid, rotations[alike])
@@ -269,7 +269,7 @@ def _diffuse_directly(
     return intensity
 
 
-def _voxels(
+def voxel_classes(
     space_group: str, sampling: tuple[int, int, int], *, averaged: bool
 ) -> list[tuple[FloatArray | None, IntArray]]:
     """Voxels that a copy's intensity is averaged over, and the operations that take each.

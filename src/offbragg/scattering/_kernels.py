@@ -692,3 +692,35 @@ def gather_orbit(half, odd, extent, first, rotations, out):
                         if has_odd:
                             total += sign * odd[x + extent[0], y + extent[1], z]
                 out[i, j, k] = total
+
+
+@njit(cache=True, parallel=True)
+def scatter_orbit(grid, extent, first, inverses, out):
+    """Transpose of `gather_orbit`, even part: each node sums the voxels that take its value.
+
+    inverses (n, 3, 3): of the rotations, on indices. out: values on a half lattice.
+    """
+    n_x, n_y, n_z = out.shape
+    for i in prange(n_x):
+        for j in range(n_y):
+            for k in range(n_z):
+                total = 0.0
+                for g in range(len(inverses)):
+                    r = inverses[g]
+                    a, b = i - extent[0], j - extent[1]
+                    x = a * r[0, 0] + b * r[1, 0] + k * r[2, 0]
+                    y = a * r[0, 1] + b * r[1, 1] + k * r[2, 1]
+                    z = a * r[0, 2] + b * r[1, 2] + k * r[2, 2]
+                    # A voxel whose image is the node's mate takes its value too, but for l = 0,
+                    # where the mate is a node of its own.
+                    for sign in (1, -1) if k > 0 else (1, 0):
+                        if sign == 0:
+                            continue
+                        u, v, w = sign * x - first[0], sign * y - first[1], sign * z - first[2]
+                        if (
+                            0 <= u < grid.shape[0]
+                            and 0 <= v < grid.shape[1]
+                            and 0 <= w < grid.shape[2]
+                        ):
+                            total += grid[u, v, w]
+                out[i, j, k] = total
