@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -80,13 +79,22 @@ class SimulationOptions:
         )  # fmt: skip
 
 
-def simulate(
+def simulate(  # noqa: PLR0913 - one keyword an option, as users write them
     structure: AtomicStructure,
     model: DisorderModel,
     grid: HklGrid,
     part: str = "diffuse",
     adps: str = "model",
-    **options: Any,
+    *,
+    crystal_size: tuple[int, int, int] | None = None,
+    rtol: float = DEFAULT_RTOL,
+    voxel_average: bool = False,
+    method: str = "auto",
+    max_memory: float = DEFAULT_MEMORY,
+    wavelength: float | None = None,
+    altlocs: str = "together",
+    n_samples: int = 1000,
+    seed: int = 0,
 ) -> DiffuseMap:
     """Compute the map of a structure that moves as a disorder model says.
 
@@ -141,10 +149,10 @@ def simulate(
     A model with correlations takes O(n_atoms²) time, otherwise O(n_atoms), plus a few FFTs. A few
     voxels are summed directly instead.
     """
-    try:
-        chosen = SimulationOptions(part, adps, **options)
-    except TypeError as error:
-        raise TypeError(str(error).replace("SimulationOptions.__init__()", "simulate()")) from None
+    chosen = SimulationOptions(
+        part, adps, crystal_size, rtol, voxel_average, method, max_memory, wavelength, altlocs,
+        n_samples, seed,
+    )  # fmt: skip
     cell = structure.require_cell()
     check_cells_agree(cell, grid.cell, "structure and grid")
     rotations = space_group_operations(structure.space_group).rotations
@@ -190,7 +198,8 @@ def _diffuse(
         if moves.pairs is None:
             return _diffuse_directly(unit, moves, grid, rotations, options)
     intensity = np.zeros(grid.shape)
-    for voxel, alike in voxel_classes(unit.space_group, grid.sampling, averaged=options.voxel_average):
+    averaged = options.voxel_average
+    for voxel, alike in voxel_classes(unit.space_group, grid.sampling, averaged=averaged):
         part = replace(lattice, voxel=voxel)
         copy = model.diffuse_on_lattice(part, unit, options.adps, options.engine)
         intensity += gather(copy, part, grid, rotations[alike])

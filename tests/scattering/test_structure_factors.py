@@ -307,3 +307,37 @@ def test_a_tolerance_must_be_a_fraction(tolerance):
         structure_factors_on_lattice(
             lattice, np.zeros((1, 3)), ["C"], np.ones(1), np.zeros((1, 3, 3)), tolerance
         )
+
+
+# Structure factors by NUFFT.
+
+
+@pytest.mark.parametrize("tolerance", [1e-4, 1e-7, 1e-9])
+@pytest.mark.parametrize("widest", [0.0, 0.5])
+def test_nufft_matches_the_direct_sum_on_a_lattice(tolerance, widest):
+    rng = np.random.default_rng(71)
+    cell = CRYSTALS["triclinic"][0]
+    # Atoms spread over several boxes: separations wrap.
+    positions, elements = rng.uniform(-40, 60, (12, 3)), rng.choice(["C", "N", "O", "H"], 12)
+    occupancies = rng.uniform(0.2, 1.0, 12)
+    u_aniso = rng.uniform(0.0, widest, 12)[:, None, None] * np.eye(3)
+    lattice = HalfLattice(cell, (2, 1, 1), (8, 5, 6), 2.2)
+    found = structure_factors_on_lattice(
+        lattice, positions, elements, occupancies, u_aniso, tolerance, method="nufft"
+    )
+    m = np.stack(np.meshgrid(*(x.ravel() for x in lattice.indices()), indexing="ij"), axis=-1)
+    q = m.reshape(-1, 3) @ lattice.reciprocal_vectors
+    f = form_factors(elements, q, occupancies)
+    expected = structure_factor_sum(q, positions, f, u_aniso).reshape(lattice.shape)
+    inside = lattice.q_squared() <= lattice.q_max**2 * (1 + 1e-9)
+    assert np.abs(found - expected)[inside].max() < tolerance * f.sum(axis=1).max()
+    assert not found[~inside].any()
+
+
+def test_nufft_refuses_anisotropic_u_and_unknown_methods_are_named():
+    lattice = HalfLattice(CRYSTALS["triclinic"][0], (1, 1, 1), (2, 2, 2), 1.0)
+    atoms = np.zeros((1, 3)), ["C"], np.ones(1), np.diag([0.1, 0.2, 0.3])[None]
+    with pytest.raises(InputError, match="method 'nufft' needs isotropic U: use 'splat'"):
+        structure_factors_on_lattice(lattice, *atoms, method="nufft")
+    with pytest.raises(InputError, match="method must be one of auto splat nufft, got 'fft'"):
+        structure_factors_on_lattice(lattice, *atoms, method="fft")

@@ -25,6 +25,7 @@ from offbragg.scattering.engine import DEFAULT_MEMORY, METHODS
 from offbragg.scattering.gemm import diffuse_gemm
 from offbragg.scattering.one_phonon import one_phonon_intensity
 from offbragg.scattering.sampling import sampled_intensity
+from offbragg.scattering.scattered import pair_nufft_at, splat_at
 
 _NO_ISOTROPIC, _NO_ANISOTROPIC = np.empty((0, 0)), np.empty((0, 0, 0, 0))
 # Terms of the double sum from which matrix products are faster, and the q that they need for it.
@@ -91,10 +92,38 @@ def diffuse_intensity(
     >>> diffuse_intensity(q, np.zeros((1, 3)), np.array([[6.0]]), one).round(4)
     array([3.4259])
     """
+    atoms = _checked(q, positions, form_factors, covariance)
+    q, positions, form_factors, v = atoms
     if method not in METHODS:
         raise InputError(f"method must be one of {' '.join(METHODS)}, got {method!r}")
     if not 0 < rtol < 1:
         raise InputError(f"rtol must be between 0 and 1, got {rtol}")
+    if method in ("gemm", "pair-nufft") and v.ndim != 2:
+        raise InputError(f"method {method!r} needs an isotropic covariance (n, n), got {v.shape}")
+    if method == "auto":
+        method = _fastest(len(q), v)
+    if method == "sampled":
+        if rng is None:
+            raise InputError("method 'sampled' needs rng, a numpy.random.Generator")
+        return sampled_intensity(*atoms, n_samples, rng, max_memory)[0]
+    if method == "direct":
+        return _direct(*atoms)
+    chosen = {
+        "gemm": diffuse_gemm,
+        "splat": splat_at,
+        "pair-nufft": pair_nufft_at,
+        "one-phonon": one_phonon_intensity,
+    }[method]
+    return chosen(*atoms, rtol, max_memory)
+
+
+def _checked(
+    q: FloatArray,
+    positions: FloatArray,
+    form_factors: NDArray[np.inexact],
+    covariance: FloatArray,
+) -> tuple[FloatArray, FloatArray, NDArray[np.inexact], FloatArray]:
+    """The arguments as arrays that fit each other."""
     q, positions = np.asarray(q, dtype=np.float64), np.asarray(positions, dtype=np.float64)
     n_q, n_atoms = len(q), len(positions)
     if q.shape != (n_q, 3) or positions.shape != (n_atoms, 3):
@@ -102,38 +131,23 @@ def diffuse_intensity(
     form_factors = np.asarray(form_factors)
     if form_factors.shape != (n_q, n_atoms):
         raise InputError(f"form_factors must be {(n_q, n_atoms)}, got {form_factors.shape}")
-    v = check_covariance(covariance, n_atoms)
-    if method == "auto":
-        method = _fastest(n_q, n_atoms, v)
-    if method in ("gemm", "pair-nufft") and v.ndim != 2:
-        raise InputError(f"method {method!r} needs an isotropic covariance (n, n), got {v.shape}")
-    atoms = (q, positions, form_factors, v)
-    if method == "gemm":
-        return diffuse_gemm(*atoms, rtol, max_memory)
-    if method in ("splat", "pair-nufft"):
-        from offbragg.scattering.scattered import pair_nufft_at, splat_at
-    if method == "splat":
-        return splat_at(*atoms, rtol, max_memory)
-    if method == "pair-nufft":
-        return pair_nufft_at(*atoms, rtol, max_memory)
-    if method == "one-phonon":
-        return one_phonon_intensity(*atoms, rtol, max_memory)
-    if method == "sampled":
-        if rng is None:
-            raise InputError("method 'sampled' needs rng, a numpy.random.Generator")
-        return sampled_intensity(*atoms, n_samples, rng, max_memory)[0]
-    intensity = np.empty(n_q)
+    return q, positions, form_factors, check_covariance(covariance, n_atoms)
+
+
+def _fastest(n_q: int, v: FloatArray) -> str:
+    """The faster of the methods that keep any rtol."""
+    work = float(n_q) * len(v) ** 2
+    return "gemm" if v.ndim == 2 and work > _GEMM_TERMS and n_q > _GEMM_Q else "direct"
+
+
+def _direct(
+    q: FloatArray, positions: FloatArray, form_factors: NDArray[np.inexact], v: FloatArray
+) -> FloatArray:
+    """The double sum over atoms."""
+    intensity = np.empty(len(q))
     real = np.ascontiguousarray(form_factors.real, dtype=np.float64)
     imaginary = np.ascontiguousarray(form_factors.imag, dtype=np.float64)
     isotropic = v if v.ndim == 2 else _NO_ISOTROPIC
     anisotropic = v if v.ndim == 4 else _NO_ANISOTROPIC
     _kernels.diffuse_direct(q, positions, real, imaginary, isotropic, anisotropic, intensity)
     return intensity
-
-
-def _fastest(n_q: int, n_atoms: int, v: FloatArray) -> str:
-    """The faster of the methods that keep any rtol."""
-    work = float(n_q) * n_atoms**2
-    if v.ndim == 2 and work > _GEMM_TERMS and n_q > _GEMM_Q:
-        return "gemm"
-    return "direct"

@@ -21,7 +21,6 @@ from functools import cached_property
 import finufft
 import numpy as np
 import scipy.interpolate
-import scipy.linalg
 from numpy.typing import NDArray
 
 from offbragg.conventions import FloatArray
@@ -33,6 +32,7 @@ from offbragg.scattering.engine import Engine
 from offbragg.scattering.pair_splat import bounded
 from offbragg.scattering.pair_terms import Kind, PairSum, PairTerms
 from offbragg.scattering.scatterers import TABLE_POINTS
+from offbragg.scattering.skeleton import skeleton_of
 
 # Single precision resolves sums of a million terms to about this, relative to their root.
 _SINGLE_PRECISION = 3e-5
@@ -105,7 +105,7 @@ class PairNufft:
         if terms.kind is Kind.JOINT:
             joint: FloatArray = f * np.exp(x * (v - 0.5 * u))
             return joint
-        correlated: FloatArray = f * _correlated(x, u, v, self.order)
+        correlated: FloatArray = f * correlated_part(x, u, v, self.order)
         return correlated
 
     @cached_property
@@ -255,7 +255,7 @@ class PairNufft:
                 moving = -np.expm1(-x * u) @ weights
                 total += f2[a] * (constants[s.pair_classes.index((a, a))] - weights.sum() + moving)
             else:
-                total += f2[a] * (_correlated(x, 2 * u, u, self.order) @ weights)
+                total += f2[a] * (correlated_part(x, 2 * u, u, self.order) @ weights)
         return total
 
     def _own_slopes(self) -> FloatArray:
@@ -309,47 +309,7 @@ class PairNufft:
         return sums
 
 
-def skeleton_of(
-    family: FloatArray, grid: FloatArray, rtol: float
-) -> tuple[FloatArray, FloatArray, float]:
-    """Choose points x_m such that every function of a family is Σ_m c_m(x) g(x_m), nearly.
-
-    Parameters
-    ----------
-    family : ndarray, shape (n_grid, n_functions)
-        Samples g of the family at the points of ``grid``.
-    grid : ndarray, shape (n_grid,)
-    rtol : float
-        Ten times the error wanted: rms over the family, relative to its rms, at the worst point.
-
-    Returns
-    -------
-    nodes : ndarray, shape (m,)
-    functions : ndarray, shape (n_grid, m)
-        c_m at the points of ``grid``.
-    error : float
-
-    Notes
-    -----
-    An interpolative decomposition: QR with pivoting, O(n_functions n_grid²).
-    """
-    scale = np.sqrt(np.mean(family**2, axis=1)) if family.size else np.zeros(len(grid))
-    if not np.any(scale):
-        return np.empty(0), np.empty((len(grid), 0)), 0.0
-    is_seen = scale > 1e-12 * np.max(scale)
-    scaled = np.where(is_seen, 1.0 / np.where(is_seen, scale, 1.0), 0.0)[:, None] * family
-    _, r, order = scipy.linalg.qr(scaled.T, mode="economic", pivoting=True)
-    # What is left of each row of the family when the first n rows are taken.
-    left = np.sqrt(np.cumsum((r**2)[::-1], axis=0)[::-1] / family.shape[1])
-    worst = np.append(np.max(left, axis=1), 0.0)
-    n = int(np.argmax(worst <= max(0.1 * rtol, 1e-13)))
-    solved = np.zeros((len(grid), n))
-    solved[order[:n]] = np.eye(n)
-    solved[order[n:]] = scipy.linalg.solve_triangular(r[:n, :n], r[:n, n:]).T
-    return grid[order[:n]], solved * scale[:, None] / scale[order[:n]], float(worst[n])
-
-
-def _correlated(
+def correlated_part(
     q_squared: FloatArray, u: FloatArray, v: FloatArray, order: int | None
 ) -> FloatArray:
     """``e^{−½q²u} (e^{q²v} − 1)``, u = u_i + u_j, or its series in q²v up to a power."""

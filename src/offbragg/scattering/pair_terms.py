@@ -1,8 +1,8 @@
 """The Gaussians that make up a diffuse intensity, block by block: one per pair and term.
 
 Within one coherent unit ``I = Σ_ij f_i f_j cos(q·r_ij) exp(−½ qᵀD_ij q) − |F|²`` needs one
-Gaussian a pair. Where pairs reach across copies, or are weighted, the uncorrelated part goes pair by pair
-too: ``exp(−½ qᵀD_ij q) − exp(−½ qᵀ(U_i + U_j) q)``, and an atom with itself
+Gaussian a pair. Where pairs reach across copies, or are weighted, the uncorrelated part goes pair
+by pair too: ``exp(−½ qᵀD_ij q) − exp(−½ qᵀ(U_i + U_j) q)``, and an atom with itself
 ``1 − exp(−qᵀU_i q)``. Both are lists of `PairTerms`.
 """
 
