@@ -110,7 +110,11 @@ def test_one_name_may_stand_alone():
         (START, (), r"expected a parameter of LiquidLike \(rms_displacement, corr.*got none"),
         (START, ("rms_displacement",) * 2, "each name once, got rms_displacement rms_displacement"),
         (Uncorrelated(), None, r"expected a parameter of Uncorrelated \(none\), got none"),
-        (RigidBody(0.1), ("translation",), "RigidBody has no parameter 'translation', exp.* none"),
+        (
+            RigidBody(0.1),
+            ("translation",),
+            "translation of RigidBody is an array: only numbers",
+        ),
         (LiquidLike(9.0, 5.0), None, "rms_displacement must start between 0.001 and 5 Å, got 9"),
         (LiquidLike(0.0, 5.0), None, "rms_displacement must start between 0.001 and 5 Å, got 0"),
         (LiquidLike(0.3, 1e5), None, "correlation_length must start between 0.01 and 10000 Å, got"),

@@ -9,13 +9,13 @@ With the crystal's Patterson function written as its Bragg comb, the n-th order 
 
 from __future__ import annotations
 
+import itertools
 import math
-from dataclasses import replace
 
 import numpy as np
 import scipy.signal
 
-from offbragg.conventions import FloatArray, IntArray
+from offbragg.conventions import TWO_PI, FloatArray, IntArray
 from offbragg.crystal.structure import AtomicStructure
 from offbragg.scattering.lattice import HalfLattice
 from offbragg.scattering.structure_factors import structure_factors_on_lattice
@@ -55,56 +55,70 @@ def halo_series(
 
     Notes
     -----
-    Form factors are those at the Bragg positions, undamped. One FFT convolution an order over the
-    lattice and a margin. Form of Caspar et al., Nature 332, 659 (1988), with the prefactor
+    Form factors are those at the Bragg positions, undamped. Voxels of one fractional part of hkl
+    see the comb through the same samples of the kernel: one FFT convolution over whole hkl for
+    each of them and each order. Form of Caspar et al., Nature 332, 659 (1988), with the prefactor
     1/(8π³) of the continuous convolution, which makes 1/V for a comb.
     """
-    margin = _MARGIN * order / correlation_length
     n = np.array(lattice.sampling)
-    edges = np.array(lattice.cell[:3]) * n / (2 * np.pi)
-    widened = np.array(lattice.extent) + np.ceil(margin * edges).astype(int)
-    wide = replace(
-        lattice,
-        extent=_as_extent(widened),
-        q_max=lattice.q_max + margin,
-    )
-    still = np.zeros((structure.n_atoms, 3, 3))
-    comb_lattice = replace(
-        wide,
-        sampling=(1, 1, 1),
-        extent=_as_extent(widened // n),
-    )
-    f_cell = structure_factors_on_lattice(
-        comb_lattice, structure.positions, structure.elements, structure.occupancies, still,
-        _TOLERANCE,
-    )  # fmt: skip
-    comb = np.zeros(2 * widened + 1)
-    nodes = [
-        np.arange(-m, m + 1) * step + w
-        for m, step, w in zip(comb_lattice.extent, n, widened, strict=True)
-    ]
-    squares = f_cell.real**2 + f_cell.imag**2
-    comb[np.ix_(nodes[0], nodes[1], nodes[2][comb_lattice.extent[2] :])] = squares
-    comb[np.ix_(nodes[0], nodes[1], nodes[2][: comb_lattice.extent[2]])] = squares[
-        ::-1, ::-1, :0:-1
-    ]
-    # Differences of nodes reach as far as the map and the comb together.
-    reach = widened + np.array(lattice.extent)
-    full = HalfLattice(lattice.cell, lattice.sampling, _as_extent(reach), np.inf)
-    half_q2 = full.q_squared()
-    q2 = np.concatenate([half_q2[::-1, ::-1, :0:-1], half_q2], axis=2)
+    extent = np.array(lattice.extent)
+    margin = _MARGIN * order / correlation_length
+    widened = np.ceil(extent / n + margin * np.array(lattice.cell[:3]) / TWO_PI).astype(np.int64)
+    comb = _bragg_comb(lattice, structure, widened, lattice.q_max + margin)
+    volume = float(np.linalg.det(lattice.cell.orth_matrix))
     x = lattice.q_squared() * u_iso
     total = np.zeros(lattice.shape)
-    m_z = lattice.extent[2]
-    volume = float(np.linalg.det(lattice.cell.orth_matrix))
-    for k in range(1, order + 1):
-        halo = _kernel_transform(q2, correlation_length, kernel, k)
-        # Only where all of the comb lies within the kernel's array: the map's own nodes.
-        phi = scipy.signal.fftconvolve(halo, comb, mode="valid") / volume
-        total += np.exp(-x) * x**k / math.factorial(k) * phi[:, :, m_z:]
+    for part in itertools.product(*(range(step) for step in n)):
+        # Nodes m = n p + part: whole parts p, and where they lie in the lattice.
+        low = -((extent + part) // n)
+        low[2] = 0
+        high = (extent - part) // n
+        if np.any(high < low):
+            continue
+        where = tuple(
+            slice(first * step + offset + start, last * step + offset + start + 1, step)
+            for first, last, step, offset, start in zip(
+                low, high, n, part, (extent[0], extent[1], 0), strict=True
+            )
+        )
+        steps = [
+            np.arange(first - wide, last + wide + 1) + offset / step
+            for first, last, wide, offset, step in zip(low, high, widened, part, n, strict=True)
+        ]
+        q_squared = _squared_lengths(steps, lattice)
+        for k in range(1, order + 1):
+            halo = _kernel_transform(q_squared, correlation_length, kernel, k)
+            # Only where all of the comb lies within the kernel's array: the map's own nodes.
+            phi = scipy.signal.fftconvolve(halo, comb, mode="valid") / volume
+            own = x[where]
+            total[where] += np.exp(-own) * own**k / math.factorial(k) * phi
     within = lattice.q_squared() <= lattice.q_max**2 * (1 + 1e-9)
     intensity: FloatArray = np.where(within, np.maximum(total, 0.0), 0.0)
     return intensity
+
+
+def _bragg_comb(
+    lattice: HalfLattice, structure: AtomicStructure, extent: IntArray, q_max: float
+) -> FloatArray:
+    """|F|² of the cell without damping at whole hkl from −extent to extent; 0 beyond q_max."""
+    nodes = HalfLattice(lattice.cell, (1, 1, 1), _as_extent(extent), q_max)
+    f_cell = structure_factors_on_lattice(
+        nodes, structure.positions, structure.elements, structure.occupancies,
+        np.zeros((structure.n_atoms, 3, 3)), _TOLERANCE,
+    )  # fmt: skip
+    half = f_cell.real**2 + f_cell.imag**2
+    return np.concatenate([half[::-1, ::-1, :0:-1], half], axis=2)
+
+
+def _squared_lengths(steps: list[FloatArray], lattice: HalfLattice) -> FloatArray:
+    """|q|² [Å⁻²] for fractional hkl along each axis."""
+    vectors = TWO_PI * lattice.cell.frac_matrix
+    x, y, z = (s[:, None] * v for s, v in zip(steps, vectors, strict=True))
+    total = np.zeros(tuple(len(s) for s in steps))
+    for axis in range(3):
+        line = x[:, None, None, axis] + y[None, :, None, axis] + z[None, None, :, axis]
+        total += line**2
+    return total
 
 
 def _as_extent(values: IntArray) -> tuple[int, int, int]:

@@ -36,13 +36,16 @@ class ParameterVector:
         InputError
             If the model has no such parameter, or none at all, or one starts out of bounds.
         """
-        known = ", ".join(model.refinable) or "none"
-        names = tuple(model.refinable) if refine is None else tuple(refine)
+        numbers = [name for name, limits in model.refinable.items() if limits.shape == ()]
+        known = ", ".join(numbers) or "none"
+        names = tuple(numbers) if refine is None else tuple(refine)
         if isinstance(refine, str):
             names = (refine,)
         kind = type(model).__name__
         for name in names:
-            if name not in model.refinable:
+            if name in model.refinable and name not in numbers:
+                raise InputError(f"refine: {name} of {kind} is an array: only numbers are refined")
+            if name not in numbers:
                 raise InputError(f"refine: {kind} has no parameter {name!r}, expected {known}")
         if len(set(names)) < len(names):
             raise InputError(f"refine: expected each name once, got {' '.join(names)}")

@@ -14,6 +14,7 @@ near q = 0.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,9 +24,9 @@ import numpy as np
 import scipy.interpolate
 from numpy.typing import NDArray
 
-from offbragg.conventions import FloatArray
+from offbragg.conventions import ComplexArray, FloatArray
 from offbragg.errors import InputError
-from offbragg.runtime import count_workers
+from offbragg.runtime import count_workers, map_in_order
 from offbragg.scattering import _kernels
 from offbragg.scattering.displacements import Displacements, PairCovariance
 from offbragg.scattering.engine import Engine
@@ -164,12 +165,22 @@ class PairNufft:
         m_x, m_y, m_z = self.pair_sum.lattice.extent
         return 2 * m_x + 1, 2 * m_y + 1, 2 * m_z + 1
 
-    def _plan(self, kind: int) -> finufft.Plan:
+    def _plans(self, kind: int, batch: list[PairTerms], n_jobs: int) -> list[finufft.Plan]:
+        """Plans with a batch's points set, one for each thread.
+
+        Each runs on one thread, so that sums are made in the same order whatever their number.
+        """
         _, dtype, eps = self._precision
-        return finufft.Plan(
-            kind, self._modes, eps=eps, isign=1, dtype=np.dtype(dtype).name,
-            upsampfac=_UPSAMPLING if eps > 1e-9 else 2.0, nthreads=count_workers(None),
-        )  # fmt: skip
+        points = self._points(batch)
+        plans = []
+        for _ in range(max(1, min(n_jobs, count_workers(None)))):
+            plan = finufft.Plan(
+                kind, self._modes, eps=eps, isign=1, dtype=np.dtype(dtype).name,
+                upsampfac=_UPSAMPLING if eps > 1e-9 else 2.0, nthreads=1,
+            )  # fmt: skip
+            plan.setpts(*points)
+            plans.append(plan)
+        return plans
 
     # --- intensity and its derivatives -----------------------------------
 
@@ -274,16 +285,14 @@ class PairNufft:
         step = float(self._axis(TABLE_POINTS)[1])
         if not len(nodes):
             return total
-        plan = self._plan(1)
         for batch in self._batches():
-            plan.setpts(*self._points(batch))
             table = np.concatenate([strengths(terms) for terms in batch], axis=1)
             # Two real sums in one transform: the even part of Σ (s₁ + i s₂) e^{iq·r}.
-            for m in range(0, len(nodes), 2):
-                packed = table[m].astype(self._precision[1])
-                if m + 1 < len(nodes):
-                    packed += 1j * table[m + 1]
-                modes = plan.execute(packed)
+            jobs = range(0, len(nodes), 2)
+            plans = self._plans(1, batch, len(jobs))
+
+            inputs = map(_packer(table, self._precision[1]), jobs)
+            for m, modes in zip(jobs, _in_turns(inputs, plans), strict=True):
                 second = functions[min(m + 1, len(nodes) - 1)]
                 _kernels.add_even_part(total, modes, self._q_squared, functions[m], second, step)
         return total
@@ -292,21 +301,53 @@ class PairNufft:
         self, batch: list[PairTerms], node_gradient: FloatArray, functions: FloatArray
     ) -> FloatArray:
         """Σ_nodes node_gradient c_m(q²) cos(q·r) of each pair, (m, n_pairs)."""
-        plan = self._plan(2)
-        plan.setpts(*self._points(batch))
+        jobs = range(0, len(functions), 2)
+        plans = self._plans(2, batch, len(jobs))
         step = float(self._axis(TABLE_POINTS)[1])
         sums = np.empty((len(functions), sum(len(terms.least) for terms in batch)))
-        for m in range(0, len(functions), 2):
+
+        def spread(m: int) -> NDArray[np.complexfloating]:
             modes: NDArray[np.complexfloating] = np.zeros(self._modes, dtype=self._precision[1])
             second = functions[m + 1] if m + 1 < len(functions) else np.zeros(len(functions[m]))
             _kernels.spread_even_part(
                 modes, node_gradient, self._q_squared, functions[m], second, step
             )
-            values = plan.execute(modes)
+            return modes
+
+        for m, values in zip(jobs, _in_turns(map(spread, jobs), plans), strict=True):
             sums[m] = values.real
             if m + 1 < len(functions):
                 sums[m + 1] = values.imag
         return sums
+
+
+def _packer(table: FloatArray, dtype: type) -> Callable[[int], NDArray[np.complexfloating]]:
+    """Rows m and m + 1 of a table as real and imaginary parts."""
+
+    def packed(m: int) -> NDArray[np.complexfloating]:
+        strengths: NDArray[np.complexfloating] = table[m].astype(dtype)
+        if m + 1 < len(table):
+            strengths += 1j * table[m + 1]
+        return strengths
+
+    return packed
+
+
+def _in_turns(
+    inputs: Iterator[NDArray[np.complexfloating]], plans: list[finufft.Plan]
+) -> Iterator[ComplexArray]:
+    """Transforms of inputs in order; as many run at a time as there are plans, each with its own.
+
+    Inputs are made here, one after the other: only the transforms run in threads.
+    """
+    while chunk := list(itertools.islice(inputs, len(plans))):
+        yield from map_in_order(_execute, zip(plans, chunk, strict=False), len(plans))
+
+
+def _execute(job: tuple[finufft.Plan, NDArray[np.complexfloating]]) -> ComplexArray:
+    plan, values = job
+    transformed: ComplexArray = plan.execute(values)
+    return transformed
 
 
 def correlated_part(

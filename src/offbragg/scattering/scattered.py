@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from offbragg.conventions import TWO_PI, ComplexArray, FloatArray, IntArray
 from offbragg.crystal.cell import Cell
 from offbragg.errors import InputError
-from offbragg.runtime import count_workers, iter_chunks
+from offbragg.runtime import iter_chunks
 from offbragg.scattering.lattice import HalfLattice
 from offbragg.scattering.pair_nufft import correlated_part
 from offbragg.scattering.skeleton import skeleton_of
@@ -202,7 +202,7 @@ def pair_nufft_at(
             targets = (np.ascontiguousarray(x) for x in q.T)
             waves = finufft.nufft3d3(
                 *points, strengths.astype(np.complex128), *targets, isign=1, eps=eps,
-                upsampfac=1.25 if eps > 1e-9 else 2.0, nthreads=count_workers(None),
+                upsampfac=1.25 if eps > 1e-9 else 2.0, nthreads=1,
             )  # fmt: skip
             summed += np.einsum("qm,mq->q", at_q, np.atleast_2d(waves))
         total += (product * summed).real
@@ -243,6 +243,6 @@ def _at(grid: FloatArray, q: FloatArray, plan: SplatPlan) -> ComplexArray:
     x, y, z = (np.ascontiguousarray(p) for p in phases.T)
     values: ComplexArray = finufft.nufft3d2(
         x, y, z, np.fft.fftshift(grid).astype(np.complex128), isign=1, eps=1e-12,
-        nthreads=count_workers(None),
+        nthreads=1,
     )  # fmt: skip
     return values

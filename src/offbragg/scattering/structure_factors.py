@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from offbragg.conventions import ComplexArray, FloatArray
 from offbragg.errors import InputError
-from offbragg.runtime import count_workers
 from offbragg.scattering.form_factors import element_form_factor, unique_elements
 from offbragg.scattering.lattice import HalfLattice
 from offbragg.scattering.skeleton import skeleton_of
@@ -165,7 +164,7 @@ def _by_nufft(
     eps = max(0.1 * tolerance, 1e-13)
     plan = finufft.Plan(
         1, tuple(2 * m + 1 for m in lattice.extent), eps=eps, isign=1, dtype="complex128",
-        upsampfac=1.25 if eps > 1e-9 else 2.0, nthreads=count_workers(None),
+        upsampfac=1.25 if eps > 1e-9 else 2.0, nthreads=1,
     )  # fmt: skip
     plan.setpts(*(np.ascontiguousarray(x) for x in phases.T))
     spline = scipy.interpolate.make_interp_spline(axis, functions, k=5)
