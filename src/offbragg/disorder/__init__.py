@@ -1,17 +1,35 @@
 """Models of how atoms move: parameters → covariance of the displacements."""
 
 from offbragg.disorder.base import DisorderModel, Parameter, SumOfModels
+from offbragg.disorder.basis import BasisCovariance
+from offbragg.disorder.bodies import bodies_of, tls_basis
+from offbragg.disorder.correlations import covariance_by_distance
 from offbragg.disorder.covariance import Covariance
+from offbragg.disorder.elastic_network import ElasticNetwork
+from offbragg.disorder.ensemble import Ensemble, compare_gaussian
+from offbragg.disorder.lattice_covariance import LatticeCovariance
+from offbragg.disorder.lattice_vibrations import LatticeVibrations
 from offbragg.disorder.liquid_like import LiquidLike
+from offbragg.disorder.rigid_bodies import RigidBodies
 from offbragg.disorder.rigid_body import RigidBody
 from offbragg.disorder.uncorrelated import Uncorrelated
 
 __all__ = [
+    "BasisCovariance",
     "Covariance",
     "DisorderModel",
+    "ElasticNetwork",
+    "Ensemble",
+    "LatticeCovariance",
+    "LatticeVibrations",
     "LiquidLike",
     "Parameter",
+    "RigidBodies",
     "RigidBody",
     "SumOfModels",
     "Uncorrelated",
+    "bodies_of",
+    "compare_gaussian",
+    "covariance_by_distance",
+    "tls_basis",
 ]
