@@ -12,7 +12,8 @@ from offbragg.cli.main import build_app
 
 FOLDER = Path(__file__).parent / "cli"
 COMMANDS = [
-    "demo", "simulate", "expose", "map", "merge", "stats", "fit", "compare", "import", "info",
+    "demo", "simulate", "expose", "map", "merge", "stats", "fit", "compare", "import", "delta-pdf",
+    "info",
 ]  # fmt: skip
 
 

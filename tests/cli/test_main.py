@@ -16,7 +16,8 @@ from offbragg.cli.options import flag_name, generator
 from offbragg.errors import InputError
 
 COMMANDS = (
-    "demo", "simulate", "expose", "map", "merge", "stats", "fit", "compare", "import", "info",
+    "demo", "simulate", "expose", "map", "merge", "stats", "fit", "compare", "import", "delta-pdf",
+    "info",
 )  # fmt: skip
 
 

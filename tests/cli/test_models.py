@@ -28,7 +28,7 @@ def test_a_liquid_like_model():
         0.3, 5.0
     )
     assert model_of(
-        "liquid-like", rms_displacement=0.0, correlation_length=5.0, kernel="gaussian",
+        "liquid-like", rms_displacement=(0.0,), correlation_length=5.0, kernel="gaussian",
         coherence="cell", order="2",
     ) == LiquidLike(0.0, 5.0, "gaussian", "cell", 2)  # fmt: skip
 

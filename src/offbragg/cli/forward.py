@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from offbragg.cli.console import BarProgress, Outcome
-from offbragg.cli.models import ModelOptions, build_model
+from offbragg.cli.models import ModelOptions, Source, build_model
 from offbragg.cli.options import Common, Output, generator
 from offbragg.cli.tables import map_summary
 from offbragg.crystal.grid import HklGrid
@@ -19,6 +19,7 @@ from offbragg.maps.io import read_map, write_map
 from offbragg.reduction.experiment import read_experiments
 from offbragg.reduction.expose import ExposeOptions
 from offbragg.reduction.expose import expose as expose_map
+from offbragg.scattering.engine import DEFAULT_MEMORY, DEFAULT_RTOL
 from offbragg.simulation import simulate as simulate_map
 
 
@@ -67,14 +68,51 @@ class GridOptions:
         Mean-square displacements: the model's alone, or the file's, the rest uncorrelated.
     voxel_average : bool
         Means over voxels instead of values at their centres.
+    crystal_size : tuple of 3 int or None
+        Cells of a finite crystal along a, b, c, for the Bragg part; None: infinite.
     """
 
     d_min: float | None = None
     sampling: tuple[int, int, int] = (1, 1, 1)
     like: Path | None = None
-    part: Literal["diffuse", "bragg", "total"] = "diffuse"
+    part: Literal["diffuse", "bragg", "total", "compton"] = "diffuse"
     adps: Literal["model", "file"] = "model"
     voxel_average: Annotated[bool, Parameter(negative="")] = False
+    crystal_size: tuple[int, int, int] | None = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class EngineOptions:
+    """How the intensity is computed.
+
+    Attributes
+    ----------
+    method : str
+        The fastest exact one (auto), or a given one; one-phonon and sampled are approximations.
+    rtol : float
+        Largest error wanted, as a fraction of the mean diffuse intensity.
+    max_memory : float
+        Bytes that work arrays may take.
+    wavelength : float or None
+        Wavelength [Å], for anomalous scattering; none where not given.
+    altlocs : str
+        Altlocs scatter together, or those of one residue exclude each other.
+    n_samples : int
+        Draws of the method sampled.
+    seed : int
+        Of the draws.
+    """
+
+    method: Literal["auto", "splat", "pair-nufft", "gemm", "one-phonon", "sampled", "direct"] = (
+        "auto"
+    )
+    rtol: float = DEFAULT_RTOL
+    max_memory: float = DEFAULT_MEMORY
+    wavelength: float | None = None
+    altlocs: Literal["together", "exclusive"] = "together"
+    n_samples: int = 1000
+    seed: int = 0
 
 
 def simulate(
@@ -85,6 +123,7 @@ def simulate(
     model: Annotated[ModelOptions, Parameter(name="*")],
     grid: GridOptions | None = None,
     atoms: StructureOptions | None = None,
+    engine: EngineOptions | None = None,
     common: Common | None = None,
 ) -> Outcome:
     """Compute the map of a structure whose atoms move as a disorder model says.
@@ -96,8 +135,8 @@ def simulate(
     output
         Map file to write.
     """
-    choice = grid or GridOptions()
-    atoms_read = load_structure(structure, atoms or StructureOptions())
+    choice, which = grid or GridOptions(), atoms or StructureOptions()
+    atoms_read = load_structure(structure, which)
     if (choice.d_min is None) == (choice.like is None):
         raise InputError("simulate needs either --d-min or --like")
     if choice.like is not None:
@@ -107,11 +146,13 @@ def simulate(
         voxels = HklGrid.from_resolution(cell, choice.d_min or 0.0, choice.sampling)
     computed = simulate_map(
         atoms_read,
-        build_model(model),
+        build_model(model, Source(atoms_read, structure, which.select)),
         voxels,
         choice.part,
         choice.adps,
+        crystal_size=choice.crystal_size,
         voxel_average=choice.voxel_average,
+        **asdict(engine or EngineOptions()),
     )
     write_map(output, computed)
     return map_summary(computed, output)

@@ -24,7 +24,27 @@ APODISATIONS = ("none", "gaussian", "hann")
 
 @dataclass(frozen=True)
 class DeltaPdfOptions:
-    """How a map is made ready for its transform; see `compute_delta_pdf`."""
+    """How a map is made ready for its transform.
+
+    Attributes
+    ----------
+    d_min, d_max : float or None
+        Resolution limits [Å].
+    subtract_mean : bool
+        Take off the isotropic part, means in shells of 0.01 Å⁻¹.
+    holes : str
+        Voxels not measured: zero, the mean of their shell, or interpolated from neighbours.
+    friedel : str
+        Take missing voxels from their Friedel mates (fill), or not (measured).
+    apodisation : str
+        Fading towards the edge: none, gaussian or hann.
+    apodisation_width : float or None
+        Gaussian: width [Å] of the blur that it makes in real space.
+    oversampling : float
+        Finer steps of the separations than the resolution asks for, by this factor.
+    extent : float or tuple of 3 float or None
+        Largest separation in cells; None: half the box of the map's sampling.
+    """
 
     d_min: float | None = None
     d_max: float | None = None

@@ -105,7 +105,7 @@ def diffuse_on_lattice(
         lattice,
         scatterers,
         lambda q, f: diffuse_intensity(
-            q, positions, f, covariance, method, engine.rtol, engine.max_memory
+            q, positions, f, covariance, method, 0.1 * engine.rtol, engine.max_memory
         ),
         nodes_at_once,
     )

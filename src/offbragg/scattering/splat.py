@@ -148,12 +148,22 @@ class SplatPlan:
         return _kept_moments(self.radius)
 
     def place(self, separations: FloatArray, covariances: FloatArray) -> PlacedGaussians:
-        """Turn centres [Å] and packed covariances [Å²] into grid steps, blur added."""
+        """Turn centres [Å] and packed covariances [Å²] into grid steps, blur added.
+
+        Covariances are a little wider, so that what is left of a Gaussian within the cut-off has
+        its second moments: near q = 0, where errors of pairs add up, transforms are then exact to
+        order q².
+        """
         step_blur = self.blur * self.to_index @ self.to_index.T
-        packed = covariances @ _packed_turn(self.to_index).T
-        return PlacedGaussians(
-            separations @ self.to_index.T, packed + step_blur[np.triu_indices(3)]
-        )
+        packed = covariances @ _packed_turn(self.to_index).T + step_blur[np.triu_indices(3)]
+        along, across, _ = self.kept[1]
+        # C = Σ l_k l_kᵀ over the columns of its Cholesky factor; l_1 = (first column) / √C_xx.
+        first = packed[:, :3]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            share = np.where(packed[:, :1] > 0, (1 / along - 1 / across) / packed[:, :1], 0.0)
+        rows, columns = np.triu_indices(3)
+        widened = packed / across + share * first[:, rows] * first[:, columns]
+        return PlacedGaussians(separations @ self.to_index.T, widened)
 
     def add(
         self,
