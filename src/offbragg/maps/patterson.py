@@ -28,8 +28,10 @@ class DeltaPdfOptions:
 
     Attributes
     ----------
-    d_min, d_max : float or None
-        Resolution limits [Å].
+    d_min : float or None
+        High-resolution limit [Å].
+    d_max : float or None
+        Low-resolution limit [Å].
     subtract_mean : bool
         Take off the isotropic part, means in shells of 0.01 Å⁻¹.
     holes : str
