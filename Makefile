@@ -29,6 +29,8 @@ setup: $(READY)
 demo: $(READY)
 	$(BIN)/offbragg demo --out $(OUT)
 
+# Matrices in tests are small: a second thread for them costs more than it brings.
+test: export OPENBLAS_NUM_THREADS = 1
 test: $(READY)
 	$(BIN)/python -m pytest
 
