@@ -62,3 +62,5 @@ class Engine:
             raise InputError(f"altlocs must be one of {' '.join(ALTLOCS)}, got {self.altlocs!r}")
         if self.n_samples < 1:
             raise InputError(f"n_samples must be at least 1, got {self.n_samples}")
+        if self.seed < 0:
+            raise InputError(f"seed must be at least 0, got {self.seed}")

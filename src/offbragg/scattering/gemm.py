@@ -259,7 +259,7 @@ class _Sums:
                 amplitudes,
             )  # fmt: skip
             half = 2.0 * panel.nodes[:, None] * quarter
-            scale = np.exp((panel.centre - panel.nodes)[:, None] * quarter)
+            scale = np.exp((panel.nodes - panel.centre)[:, None] * quarter)
             yield panel, amplitudes, (panel.nodes, half, np.exp(-half), scale)
 
     def forward(self, direction: FloatArray) -> FloatArray:

@@ -123,17 +123,17 @@ class PairNufft:
         return nodes, np.ascontiguousarray(spline(self._axis(TABLE_POINTS)).T), error
 
     def _sampled_family(self, grid: FloatArray) -> FloatArray:
-        """Functions g of pairs spread over the classes, (len(grid), n)."""
+        """Functions g of pairs spread over every block of each class and kind, (len(grid), n)."""
+        found: dict[tuple[Kind, int], list[PairTerms]] = {}
+        for terms in self._terms():
+            found.setdefault((terms.kind, terms.pair_class), []).append(_spread(terms))
         columns = [np.empty((len(grid), 0))]
-        for number in range(len(self.pair_sum.scatterers.pair_classes)):
-            total = 0
-            for terms in self.pair_sum.terms([number], apart=False):
-                step = max(1, len(terms.least) // _SAMPLES_A_CLASS)
-                some = terms.take(np.arange(0, len(terms.least), step))
+        for blocks in found.values():
+            for number, terms in enumerate(blocks):
+                # Of many blocks a few each, other ones of each.
+                n = max(len(terms.least), 1)
+                some = terms.take(np.arange(number % n, len(terms.least), len(blocks)))
                 columns.append(self._functions(some, grid))
-                total += len(some.least)
-                if total >= _SAMPLES_A_CLASS:
-                    break
         return np.concatenate(columns, axis=1)
 
     def _batches(self) -> Iterator[list[PairTerms]]:
@@ -371,6 +371,18 @@ def correlated_part(
         total += power
     series: FloatArray = damping * total
     return series
+
+
+def _spread(terms: PairTerms) -> PairTerms:
+    """At most some `_SAMPLES_A_CLASS` of them: the extremes, then such as lie evenly over all."""
+    n = len(terms.least)
+    if n <= _SAMPLES_A_CLASS:
+        return terms
+    # Multiples of the golden ratio: even steps could keep to one column of the table of pairs.
+    evenly = (np.arange(1, _SAMPLES_A_CLASS) * 0.5 * (np.sqrt(5.0) - 1.0)) % 1.0
+    widths = terms.covariances[:, 0]
+    ends = np.array([np.argmin(widths), np.argmax(widths)])
+    return terms.take(np.concatenate([ends, (evenly * n).astype(np.int64)]))
 
 
 def _scalar_pairs(correlated: FloatArray | PairCovariance, terms: PairTerms) -> FloatArray:
