@@ -14,11 +14,10 @@ from scipy.spatial.transform import Rotation
 from tests.oracles import draw_displacements, flat
 from tests.strategies import random_covariance
 
-from offbragg.crystal.ensembles import (
+from offbragg.crystal.ensembles import iter_frames, read_ensemble
+from offbragg.crystal.frames import (
     as_frame_weights,
     as_frames,
-    iter_frames,
-    read_ensemble,
     streamed_factor,
     streamed_moments,
     superpose,

@@ -10,13 +10,8 @@ from tests.oracles import cell_vectors, q_of
 from tests.strategies import ALL_GROUPS, CRYSTALS, random_structure
 
 from offbragg import AtomicStructure
-from offbragg.crystal.solvent import (
-    _overall_terms,
-    fit_scale_and_solvent,
-    mask_structure_factors,
-    solvent_mask,
-    solvent_structure_factors,
-)
+from offbragg.crystal.solvent import mask_structure_factors, solvent_mask, solvent_structure_factors
+from offbragg.crystal.solvent_fit import _overall_terms, fit_scale_and_solvent
 from offbragg.errors import InputError
 
 RTOL_ROUNDING = 1e-12

@@ -2,6 +2,7 @@
 
 import gzip
 import logging
+from dataclasses import replace
 
 import gemmi
 import numpy as np
@@ -220,6 +221,25 @@ def test_copies_of_one_atom_by_hand():
     # A two-fold along y turns the sign of xy and yz.
     expected = [[0.1, -0.02, 0.03], [-0.02, 0.2, -0.04], [0.03, -0.04, 0.3]]
     assert_allclose(every.u_aniso[1], expected, atol=1e-15)
+    assert structure.copies.tolist() == [0]
+    assert every.copies.tolist() == [0, 1]
+
+
+def test_copies_keep_their_numbers():
+    cell, group = CRYSTALS["monoclinic"][0], CRYSTALS["monoclinic"][1][0]
+    structure = random_structure(np.random.default_rng(2), 3, cell, group)
+    every = structure.to_p1()
+    n_copies = every.n_atoms // 3
+    assert n_copies > 1
+    assert every.copies.dtype == np.int64
+    assert every.copies.tolist() == np.repeat(np.arange(n_copies), 3).tolist()
+    assert every.to_p1().copies.tolist() == every.copies.tolist()
+    assert every.take(np.array([4, 0])).copies.tolist() == [1, 0]
+    carbons = every.elements == "C"
+    assert every.select("element C").copies.tolist() == every.copies[carbons].tolist()
+    # Copies of what are copies already are all told apart.
+    again = replace(every, space_group=group).to_p1()
+    assert again.copies.tolist() == np.repeat(np.arange(n_copies**2), 3).tolist()
 
 
 # --- 4 invariances -------------------------------------------------------
@@ -366,6 +386,7 @@ def test_an_unknown_space_group_argument_is_named(tmp_path):
         ("elements", np.array(["C"]), r"elements must have shape \(2,\), got \(1,\)"),
         ("u_aniso", np.zeros((2, 3)), r"u_aniso must have shape \(2, 3, 3\), got \(2, 3\)"),
         ("occupancies", np.ones(3), r"occupancies must have shape \(2,\), got \(3,\)"),
+        ("copies", np.zeros(3, dtype=int), r"copies must have shape \(2,\), got \(3,\)"),
         ("names", np.array(["CA"]), r"names must have shape \(2,\), got \(1,\)"),
         ("space_group", "P 7", "space group must be"),
         ("cell", (10, 20), "cell must be six numbers"),

@@ -1,4 +1,4 @@
-"""ElasticNetwork: textbook matrices, null modes, scales, Cα nodes, modes, derivatives.
+"""ElasticNetwork: textbook matrices, null modes, Cα nodes, modes, derivatives.
 
 The oracle is a Kirchhoff matrix or Hessian made by plain loops over pairs, and its pseudo-inverse.
 """
@@ -10,16 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
+from tests.networks import cluster, dense_of, joined, made, peptide
 from tests.oracles import blocks, copies, diffuse_of_cell, flat, form_factors
 from tests.strategies import CRYSTALS, random_structure
 
 from offbragg import HklGrid, simulate
-from offbragg.crystal.cell import Cell
-from offbragg.crystal.structure import AtomicStructure
-from offbragg.disorder.contacts import find_contacts
 from offbragg.disorder.elastic_network import ElasticNetwork
-from offbragg.disorder.network import NullModesError, inverse_root
-from offbragg.disorder.nodes import altloc_sites, nodes_of
 from offbragg.errors import InputError
 from offbragg.scattering.displacements import Displacements, LowRank
 
@@ -28,68 +24,6 @@ RTOL_MODES = 1e-6  # shift-inverted Lanczos iterations to 1e-12, of nearly equal
 RTOL_DIFFERENCE = 1e-6  # central differences of step 1e-5: 1e-9 of higher order and rounding
 RTOL_ADJOINT = 1e-12  # the same sum in another order
 MAP_ERROR = 1e-3  # of the mean, the project's own figure
-
-TRICLINIC = CRYSTALS["triclinic"][0]
-
-
-def cluster(n=12, seed=1, **arguments):
-    return random_structure(np.random.default_rng(seed), n, TRICLINIC, **arguments)
-
-
-def made(positions, **arguments):
-    """Carbon atoms at given places, U = 0.1 Å², each named."""
-    n = len(positions)
-    fields = {
-        "cell": TRICLINIC,
-        "space_group": "P 1",
-        "positions": np.array(positions, dtype=float),
-        "elements": np.full(n, "C"),
-        "occupancies": np.ones(n),
-        "u_aniso": np.tile(0.1 * np.eye(3), (n, 1, 1)),
-        "names": np.array([f"C{i}" for i in range(n)]),
-        "residue_names": np.full(n, "UNL"),
-        "residue_numbers": np.ones(n, dtype=np.int64),
-        "chains": np.full(n, "A"),
-    }
-    return AtomicStructure(**{**fields, **arguments})
-
-
-def peptide(n_residues=14, seed=3, shift=0.0, chain="A"):
-    """N, CA, C, O and a side-chain atom of residues along a helix, with one water."""
-    rng = np.random.default_rng(seed)
-    positions, names, numbers = [], [], []
-    for residue in range(n_residues):
-        angle = np.radians(100.0) * residue
-        centre = np.array([2.3 * np.cos(angle), 2.3 * np.sin(angle), 1.5 * residue])
-        for name in ("N", "CA", "C", "O", "CB"):
-            offset = rng.uniform(-1.2, 1.2, 3)
-            positions.append(centre if name == "CA" else centre + offset)
-            names.append(name)
-            numbers.append(residue + 1)
-    positions.append([4.0, 1.0, 1.5 * n_residues / 2])
-    n = len(positions)
-    names, numbers = [*names, "O"], [*numbers, 100]
-    elements = np.array([name[0] for name in names])
-    is_water = np.array(numbers) == 100
-    return made(
-        np.array(positions) + shift,
-        elements=elements,
-        names=np.array(names),
-        residue_names=np.where(is_water, "HOH", "ALA"),
-        residue_numbers=np.array(numbers),
-        chains=np.full(n, chain),
-        u_aniso=rng.uniform(0.1, 0.5, n)[:, None, None] * np.eye(3),
-    )
-
-
-def joined(*structures):
-    """Structures one after the other, as one."""
-    names = (
-        "positions", "elements", "occupancies", "u_aniso", "names", "residue_names",
-        "residue_numbers", "chains", "altlocs",
-    )  # fmt: skip
-    arrays = {name: np.concatenate([getattr(s, name) for s in structures]) for name in names}
-    return replace(structures[0], **arrays)
 
 
 def spring(distance, edges, constants, power):
@@ -137,16 +71,6 @@ def expected_of(structure, kind, edges, constants, power=0.0):
     n = structure.n_atoms
     v = inverse_of(hessian(structure.positions, edges, constants, power), 6)
     return v.reshape(n, 3, n, 3).transpose(0, 2, 1, 3)
-
-
-def dense_of(model, structure):
-    v = model.displacements(structure).correlated
-    return v.dense() if isinstance(v, LowRank) else v
-
-
-def trace_of(v):
-    own = blocks(v)[range(len(v)), range(len(v))]
-    return np.trace(own, axis1=1, axis2=2)
 
 
 # --- 1 reference numbers -------------------------------------------------
@@ -327,40 +251,6 @@ def test_rigid_motions_of_the_whole_are_left_out(kind):
     assert np.linalg.matrix_rank(matrix) == 3 * 9 - 6
 
 
-@pytest.mark.parametrize("kind", ["gnm", "anm"])
-@pytest.mark.parametrize("n_modes", [None, 4])
-@pytest.mark.parametrize("nodes", ["all", "calpha"])
-def test_overall_scale_gives_the_sum_of_adps(kind, n_modes, nodes):
-    structure = peptide()
-    v = dense_of(ElasticNetwork(kind, 12.0, nodes, n_modes=n_modes), structure)
-    wanted = np.trace(structure.u_aniso, axis1=1, axis2=2).sum()
-    assert_allclose(trace_of(v).sum(), wanted, rtol=1e-12)
-    unscaled = dense_of(ElasticNetwork(kind, 12.0, nodes, n_modes=n_modes, scale="absolute"),
-                        structure)  # fmt: skip
-    assert_allclose(v, unscaled * (v.flat[0] / unscaled.flat[0]), rtol=1e-10, atol=1e-14)
-
-
-@pytest.mark.parametrize("kind", ["gnm", "anm"])
-def test_per_atom_scale_gives_every_atom_its_adp_and_keeps_correlations(kind):
-    structure = peptide()
-    v, w = (
-        dense_of(ElasticNetwork(kind, 12.0, "calpha", scale=x), structure)
-        for x in ("per-atom", "absolute")
-    )
-    assert_allclose(trace_of(v), np.trace(structure.u_aniso, axis1=1, axis2=2), rtol=1e-12)
-    factors = np.sqrt(trace_of(v) / trace_of(w))
-    assert_allclose(blocks(v), blocks(w) * np.outer(factors, factors)[..., None, None], rtol=1e-10,
-                    atol=1e-14)  # fmt: skip
-    values = np.linalg.eigvalsh(flat(v))
-    assert values[0] > -1e-12 * values[-1]
-
-
-def test_no_adps_no_motion():
-    structure = replace(cluster(6), u_aniso=np.zeros((6, 3, 3)))
-    for scale in ("overall", "per-atom"):
-        assert not np.any(dense_of(ElasticNetwork("anm", 100.0, scale=scale), structure))
-
-
 def test_all_modes_are_the_whole_network():
     structure = cluster(8, 10)
     whole = dense_of(ElasticNetwork("anm", 100.0), structure)
@@ -399,34 +289,6 @@ def test_altlocs_are_one_node_at_the_highest_occupancy():
     assert np.all(np.isfinite(dense_of(ElasticNetwork("anm", 100.0), split)))
 
 
-def test_sites_of_copies_and_of_nameless_atoms_stay_apart():
-    structure = cluster(3)
-    twice = joined(structure, structure)
-    assert altloc_sites(twice)[0].tolist() == [0, 1, 2, 3, 4, 5]
-    nameless = replace(structure, names=np.full(3, ""))
-    assert altloc_sites(nameless)[0].tolist() == [0, 1, 2]
-
-
-def test_an_atom_goes_with_its_own_residue_not_with_the_nearest_calpha():
-    structure = peptide(6)
-    positions = structure.positions.copy()
-    calphas = np.flatnonzero(structure.names == "CA")
-    positions[4] = positions[calphas[3]] + 0.1  # CB of residue 1, at the Cα of residue 4
-    node_of, _ = nodes_of(replace(structure, positions=positions), "calpha")
-    assert node_of[4] == 0
-
-
-def test_calpha_nodes_of_copies_and_calcium():
-    one, other = peptide(4), peptide(4, shift=30.0)
-    node_of, at = nodes_of(joined(one, other), "calpha")
-    half = one.n_atoms
-    assert len(at) == 8
-    assert node_of[:half].tolist() == [*np.repeat(np.arange(4), 5), node_of[half - 1]]
-    assert_allclose(node_of[half:], node_of[:half] + 4)
-    calcium = joined(one, made([[0, 0, 3.0]], names=np.array(["CA"]), elements=np.array(["Ca"])))
-    assert len(nodes_of(calcium, "calpha")[1]) == 4
-
-
 # --- 4 invariances -------------------------------------------------------
 
 
@@ -446,17 +308,6 @@ def test_a_turned_structure_has_a_turned_covariance(seed, kind):
     assert_allclose(
         blocks(dense_of(model, moved)), turn @ v @ turn.T, rtol=0, atol=1e-8 * np.abs(v).max()
     )
-
-
-@pytest.mark.parametrize("scale", ["overall", "per-atom"])
-def test_a_common_factor_of_springs_changes_nothing_where_scaled(scale):
-    structure = cluster(8, 13)
-    edges = [6.0, 100.0]
-    one = ElasticNetwork(distance_edges=edges, spring_constants=[1.0, 0.2], scale=scale)
-    other = one.with_parameters({"spring_constants": [7.0, 1.4]})
-    assert_allclose(dense_of(one, structure), dense_of(other, structure), rtol=1e-9, atol=1e-13)
-    moved = one.tangent(structure, {"spring_constants": one.spring_constants}).correlated
-    assert np.abs(moved).max() < 1e-12 * np.abs(dense_of(one, structure)).max() * 1e2
 
 
 def test_the_order_of_atoms_does_not_matter():
@@ -537,39 +388,6 @@ def test_what_may_be_refined():
     assert_allclose(model.with_parameters({"spring_constants": values}).spring_constants, values)
 
 
-def test_contacts_are_all_pairs_within_the_cutoff():
-    rng = np.random.default_rng(16)
-    cell = Cell(7.0, 8.0, 6.0, 70.0, 100.0, 115.0)
-    positions = rng.uniform(-4, 10, (5, 3))
-    found = find_contacts(positions, 7.5, cell)
-    images = [np.array(m) for m in np.ndindex(9, 9, 9)]
-    expected = set()
-    for shift in images:
-        shift = shift - 4
-        for i in range(5):
-            for j in range(5):
-                r = positions[i] - positions[j] - cell.orth_matrix @ shift
-                if np.linalg.norm(r) <= 7.5 and (i != j or shift.any()):
-                    expected.add((i, j, *shift))
-    listed = list(zip(found.first, found.second, *found.cells.T, strict=True))
-    reverse = {(j, i, -a, -b, -c) for i, j, a, b, c in listed}
-    assert len(listed) == len(set(listed)) == len(expected) // 2
-    assert set(listed) | reverse == expected
-    for i, j, shift, r in zip(
-        found.first, found.second, found.cells, found.separations, strict=True
-    ):
-        assert_allclose(r, positions[i] - positions[j] - cell.orth_matrix @ shift, atol=1e-12)
-
-
-def test_contacts_at_the_cutoff_itself_are_in_whatever_the_last_digit_says():
-    line = np.array([[0, 0, 0], [0.1 + 0.2, 0, 0]])
-    assert np.linalg.norm(line[1]) > 0.3
-    assert len(find_contacts(line, 0.3).first) == 1
-    assert len(find_contacts(line, 0.2999).first) == 0
-    beyond = find_contacts(np.zeros((1, 3)), 4.9, Cell(4.9, 20.0, 20.0, 75.0, 80.0, 85.0))
-    assert np.abs(beyond.cells).tolist() == [[1, 0, 0]]
-
-
 def test_the_structure_is_not_changed():
     structure, constants = peptide(6), np.array([2.0, 1.0, 0.3])
     before = structure.positions.copy(), structure.u_aniso.copy()
@@ -626,26 +444,6 @@ def test_an_under_constrained_network_is_said(n_modes):
     with pytest.raises(InputError, match=message):
         model.displacements(structure)
     assert np.all(np.isfinite(dense_of(replace(model, kind="gnm", n_modes=None), structure)))
-
-
-@pytest.mark.parametrize("is_complex", [False, True])
-def test_a_mode_is_null_below_a_billionth_of_the_rest(is_complex):
-    rng = np.random.default_rng(17)
-    noise = rng.normal(size=(8, 8)) + (1j * rng.normal(size=(8, 8)) if is_complex else 0)
-    vectors, _ = np.linalg.qr(noise)
-    free = vectors[:, :1]
-    for least, is_null in ((1e-7, False), (1e-12, True), (0.0, True), (-1e-15, True)):
-        values = np.array([0.0, least, *np.ones(6)])
-        matrix = (vectors * values) @ vectors.conj().T
-        matrix = (matrix + matrix.conj().T) / 2
-        if is_null:
-            with pytest.raises(NullModesError):
-                inverse_root(matrix, free)
-            continue
-        root = inverse_root(matrix, free)
-        expected = (vectors[:, 1:] / values[1:]) @ vectors[:, 1:].conj().T
-        # Rounding of 1e-16 in the matrix is 1e-9 of its least eigenvalue.
-        assert_allclose(root @ root.conj().T, expected, rtol=0, atol=1e-7 / least)
 
 
 def test_coincident_atoms_are_named():

@@ -1,27 +1,32 @@
-"""LatticeVibrations: covariances and intensities against an explicit supercell of springs.
-
-The oracle writes a periodic supercell out atom by atom, ties it with springs in plain loops, and
-inverts one large matrix: it knows neither wave vectors nor lattice sums.
-"""
+"""LatticeVibrations: covariances and intensities against an explicit supercell of springs."""
 
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
-from tests.oracles import cell_vectors, copies, form_factors, q_of
+from tests.oracles import cell_vectors, form_factors, q_of
 from tests.strategies import random_structure
+from tests.supercell import (
+    CUTOFF,
+    SETTINGS,
+    Supercell,
+    by_group,
+    by_level,
+    chain,
+    common_supercell,
+    model_of,
+    structure_of,
+    supercell_of,
+)
 
 from offbragg import HklGrid, simulate
 from offbragg.crystal.cell import Cell
-from offbragg.disorder.lattice_dynamics import copy_length
 from offbragg.disorder.lattice_vibrations import LatticeVibrations
 from offbragg.errors import InputError
 from offbragg.scattering.displacements import Displacements, PairBlock, Pairs
-from offbragg.scattering.engine import Engine
 from offbragg.scattering.lattice import HalfLattice
 
 RTOL_ROUNDING = 1e-9  # of the largest element: two ways to invert matrices of condition 1e4
@@ -30,136 +35,8 @@ RTOL_ADJOINT = 1e-11  # the same sum in another order
 RTOL_INTENSITY = 1e-5  # transforms of the rigid level are good to 1e-8 of F(0)
 MAP_ERROR = 1e-3  # of the mean, the project's own figure
 
-# Small cells with springs of up to CUTOFF Å, so that few atoms are tied in all directions.
-CUTOFF = 8.9
-SETTINGS = {
-    "P 1": (Cell(7.0, 8.0, 7.5, 82.0, 95.0, 104.0), (3, 2, 2)),
-    "P -1": (Cell(8.0, 9.0, 10.0, 82.0, 95.0, 104.0), (2, 1, 3)),
-    "P 1 21 1": (Cell(8.0, 9.0, 10.0, 90.0, 112.0, 90.0), (2, 2, 1)),
-    "P 31": (Cell(9.0, 9.0, 11.0, 90.0, 90.0, 120.0), (2, 2, 1)),
-}
-by_group = pytest.mark.parametrize("group", SETTINGS)
-by_level = pytest.mark.parametrize("level", ["rigid", "atomic"])
-
-
-def structure_of(group, n=4, seed=1):
-    cell, _ = SETTINGS[group]
-    return random_structure(np.random.default_rng(seed), n, cell, group, spread=1.6)
-
-
-def model_of(group, level, **arguments):
-    fields = {"scale": "absolute", "distance_edges": [6.0, CUTOFF], "spring_constants": [2.0, 0.7]}
-    return LatticeVibrations(SETTINGS[group][1], level, **{**fields, **arguments})
-
-
-class Supercell:
-    """A crystal of n_cells, periodic as a whole, and its covariance V (n, 3, n, 3)."""
-
-    def __init__(
-        self, structure, n_cells, edges, constants, level, kind="anm", internal=None, power=0.0
-    ):
-        vectors = cell_vectors(structure.cell)
-        placed = []
-        n = self.n_atoms = structure.n_atoms
-        for positions, _ in copies(
-            structure.positions, np.zeros((n, n)), structure.cell, structure.space_group
-        ):
-            centre = np.linalg.solve(vectors.T, positions.mean(axis=0))
-            placed.append(positions - np.floor(centre) @ vectors)
-        self.cells = [np.array(x) for x in np.ndindex(*n_cells)]
-        self.positions = np.concatenate([p + x @ vectors for x in self.cells for p in placed])
-        self.molecule = np.repeat(np.arange(len(self.cells) * len(placed)), n)
-        self.n_in_cell = n * len(placed)
-        period = np.array(n_cells)[:, None] * vectors
-        stiffness = self._stiffness(period, edges, constants, internal, kind, level, power)
-        size = len(self.positions)
-        if level == "rigid":
-            arms = np.zeros((size, 3, self.molecule.max() + 1, 6))
-            for i, x in enumerate(self.positions):
-                offset = x - self.positions[self.molecule == self.molecule[i]].mean(axis=0)
-                arms[i, :, self.molecule[i], :3] = np.eye(3)
-                for axis in range(3):
-                    arms[i, :, self.molecule[i], 3 + axis] = np.cross(np.eye(3)[axis], offset)
-            arms = arms.reshape(3 * size, -1)
-            stiffness = arms.T @ stiffness @ arms
-        values, modes = np.linalg.eigh(stiffness)
-        # The crystal's three translations, and nothing else, cost no energy.
-        assert values[2] < 1e-9 * values[-1] < 1e3 * values[3]
-        v = (modes[:, 3:] / values[3:]) @ modes[:, 3:].T
-        if level == "rigid":
-            v = arms @ v @ arms.T
-        self.v = v.reshape(size, 3, size, 3).transpose(0, 2, 1, 3)
-
-    def _stiffness(self, period, edges, constants, internal, kind, level, power):
-        size = len(self.positions)
-        matrix = np.zeros((size, 3, size, 3))
-        # Each spring is met twice, from either end.
-        for shift in np.ndindex(5, 5, 5):
-            shift = np.array(shift) - 2
-            offsets = self.positions[:, None] - self.positions[None] - shift @ period
-            distances = np.linalg.norm(offsets, axis=2)
-            for i, j in np.argwhere((distances <= edges[-1]) & (distances > 0)):
-                together = self.molecule[i] == self.molecule[j] and not shift.any()
-                if together and level == "rigid":
-                    continue
-                if i % self.n_atoms == j % self.n_atoms and distances[i, j] < 1.0:
-                    continue  # an atom on a special position is its own mate
-                number = int(np.searchsorted(edges, distances[i, j]))
-                k = (internal if together and internal is not None else constants)[number]
-                k = k * distances[i, j] ** -power
-                along = offsets[i, j] / distances[i, j]
-                part = k * (np.outer(along, along) if kind == "anm" else np.eye(3)) / 2
-                matrix[i, :, i, :] += part
-                matrix[j, :, j, :] += part
-                matrix[i, :, j, :] -= part
-                matrix[j, :, i, :] -= part
-        return matrix.reshape(3 * size, 3 * size)
-
-    def between(self, cell, n_cells):
-        """V_{i0,jL}."""
-        wanted = np.array(cell) % np.array(n_cells)
-        number = next(m for m, x in enumerate(self.cells) if np.array_equal(x, wanted))
-        start = number * self.n_in_cell
-        return self.v[: self.n_in_cell, start : start + self.n_in_cell]
-
-    def intensity(self, unit, q, scale=1.0, *, first_order=False):
-        """Σ_ab a_a* a_b [exp(qᵀV_ab q) − 1] over all atoms of the supercell, a cell's share."""
-        repeats = len(self.cells)
-        f = np.tile(form_factors(unit.elements, q, unit.occupancies), (1, repeats))
-        total = []
-        for vector, f_q in zip(q, f, strict=True):
-            x = scale * np.einsum("x,ijxy,y->ij", vector, self.v, vector)
-            a = f_q * np.exp(1j * self.positions @ vector - 0.5 * np.diagonal(x))
-            total.append((a.conj() @ (x if first_order else np.expm1(x)) @ a).real / repeats)
-        return np.array(total)
-
-
-@cache
-def common_supercell(group, level):
-    """The supercell that several tests share."""
-    return supercell_of(group, level)
-
-
-def supercell_of(group, level, structure=None, **arguments):
-    structure = structure_of(group) if structure is None else structure
-    return Supercell(structure, SETTINGS[group][1], [6.0, CUTOFF], [2.0, 0.7], level, **arguments)
-
-
-def listed(model, unit):
-    return list(model.displacements(unit).pairs.blocks())
-
 
 # --- 1 reference numbers -------------------------------------------------
-
-
-def chain(n, **arguments):
-    """An atom in a long thin cell whose springs along a alone are in reach: isotropic, k = 1."""
-    cell = Cell(3.0, 50.0, 50.0, 90.0, 90.0, 90.0)
-    structure = replace(
-        random_structure(np.random.default_rng(1), 1, cell), positions=np.zeros((1, 3))
-    )
-    model = LatticeVibrations((n, 1, 1), "atomic", "gnm", 3.5, scale="absolute", **arguments)
-    return structure, model
 
 
 def test_a_ring_of_four_atoms_by_hand():
@@ -169,23 +46,6 @@ def test_a_ring_of_four_atoms_by_hand():
     for lattice_vector, expected in ((0, 5 / 16), (1, -1 / 16), (2, -3 / 16), (3, -1 / 16)):
         v = model.covariance_between(structure, (lattice_vector, 0, 0))
         assert_allclose(v[0, 0], expected * np.eye(3), atol=1e-14)
-
-
-def test_one_phonon_of_a_chain_by_hand():
-    # I = f² e^{−q²V_0} q²/(2 − 2 cos 2πh) at whatever h.
-    structure, model = chain(4, order=1)
-    structure = replace(structure, occupancies=np.array([2.0]))
-    lattice = HalfLattice(structure.cell, (7, 1, 1), (20, 0, 0), 10.0)
-    found = model.diffuse_on_lattice(lattice, structure)[:, 0, 0]
-    h = np.arange(-20, 21) / 7
-    q = 2 * np.pi * h / 3.0
-    f = form_factors(structure.elements, np.stack([q, 0 * q, 0 * q], axis=1), [2.0])[:, 0]
-    wave = 2 - 2 * np.cos(2 * np.pi * h)
-    off_nodes = np.arange(-20, 21) % 7 != 0
-    expected = (f**2 * q**2 * np.exp(-5 / 16 * q**2))[off_nodes] / wave[off_nodes]
-    assert_allclose(found[off_nodes], expected, rtol=1e-9)
-    # At Bragg nodes only the crystal's translation is left of this cell of one atom.
-    assert_allclose(found[~off_nodes], 0.0, atol=1e-12)
 
 
 # --- 2 independent oracle ------------------------------------------------
@@ -212,33 +72,6 @@ def test_covariances_match_the_supercell(group, level, kind):
         assert np.abs(oracle.between(cell, n_cells) - opposite).max() > 1e-3 * size
 
 
-@by_group
-@by_level
-def test_pairs_are_those_of_the_supercell_each_once(group, level):
-    structure, n_cells = structure_of(group), SETTINGS[group][1]
-    model, oracle = model_of(group, level), common_supercell(group, level)
-    unit = model.coherent_unit(structure)
-    displacements = model.displacements(unit)
-    n, size = unit.n_atoms, np.abs(oracle.v).max()
-    own = oracle.v[range(n), range(n)]
-    assert_allclose(displacements.independent, own, rtol=0, atol=RTOL_ROUNDING * size)
-    vectors = cell_vectors(structure.cell)
-    seen = set()
-    for block in displacements.pairs.blocks():
-        assert not block.operation.any()
-        for i, j, separation, v in zip(
-            block.first, block.second, block.separation, block.covariance, strict=True
-        ):
-            cell = np.linalg.solve(vectors.T, unit.positions[i] - unit.positions[j] - separation)
-            assert_allclose(cell, np.rint(cell), atol=1e-9)
-            cell = np.rint(cell).astype(int)
-            expected = oracle.between(cell, n_cells)[i, j]
-            assert_allclose(v, expected, rtol=0, atol=RTOL_ROUNDING * size)
-            seen.add((int(i), int(j), *(cell % n_cells).tolist()))
-    assert len(seen) == sum(len(block.first) for block in displacements.pairs.blocks())
-    assert len(seen) == n * (n * np.prod(n_cells) - 1)
-
-
 @pytest.mark.parametrize("group", ["P 1", "P 1 21 1"])
 @by_level
 def test_the_sum_over_pairs_is_the_intensity_of_the_supercell(group, level):
@@ -258,30 +91,6 @@ def test_the_sum_over_pairs_is_the_intensity_of_the_supercell(group, level):
         kernel = np.expm1(np.einsum("qx,pxy,qy->qp", q, block.covariance, q))
         found += (a[:, block.first] * a[:, block.second] * cosines * kernel).sum(axis=1)
     assert_allclose(found, oracle.intensity(unit, q), rtol=1e-9)
-
-
-@pytest.mark.parametrize("group", ["P 1", "P 1 21 1"])
-@by_level
-def test_one_phonon_is_the_first_order_of_the_supercell(group, level):
-    structure, n_cells = structure_of(group), SETTINGS[group][1]
-    model = model_of(group, level, order=1, spring_constants=[20.0, 7.0])
-    unit = model.coherent_unit(structure)
-    oracle = Supercell(structure, n_cells, [6.0, CUTOFF], [20.0, 7.0], level)
-    lattice = HalfLattice(structure.cell, n_cells, (5, 4, 3), 2.6)
-    found = model.diffuse_on_lattice(lattice, unit)
-    m = np.stack(np.meshgrid(*[x.ravel() for x in lattice.indices()], indexing="ij"), axis=-1)
-    q = q_of(m / n_cells, structure.cell)
-    inside = np.linalg.norm(q, axis=-1) <= lattice.q_max
-    assert 0 < inside.sum() < inside.size
-    expected = oracle.intensity(unit, q[inside], first_order=True)
-    assert_allclose(found[inside], expected, rtol=0, atol=RTOL_INTENSITY * expected.mean())
-    assert not found[~inside].any()
-    if group == "P 1" and n_cells[0] > 2:
-        # With D(−k) for D(k), the mistake that is easily made, it would be another.
-        mirrored = HalfLattice(structure.cell, n_cells, (5, 4, 3), 2.6)
-        assert mirrored.shape == found.shape
-        off = np.abs(found - found[::-1]).max()
-        assert off > 0.01 * expected.mean()
 
 
 def test_springs_within_copies_and_a_power_of_the_length():
@@ -409,45 +218,6 @@ def test_coordinates_give_the_atoms():
     assert atomic.shape == (*n_cells, 8, 8, 3, 3)
 
 
-def test_acoustic_halos_fall_off_as_one_over_k_squared():
-    # Along rays to a strong Bragg node, I |k|² tends to a constant, with terms in k².
-    structure = structure_of("P 1", 6)
-    model = LatticeVibrations((3, 3, 3), cutoff=CUTOFF, order=1)
-    sampling = 96
-    lattice = HalfLattice(structure.cell, (sampling, 1, 1), (3 * sampling, 1, 1), 6.0)
-    intensity = model.diffuse_on_lattice(lattice, structure)
-    row = intensity[:, 1, 0]
-    centre = 3 * sampling + 2 * sampling  # the node 2 0 0
-    assert_allclose(row[centre + 1] / (4 * row[centre + 2]), 1.0, rtol=0.05)
-    both = [row[centre + n] + row[centre - n] for n in (1, 2, 4)]
-    # The sum of both sides has no odd terms: c/k² + b, so what is missing grows fourfold.
-    assert_allclose(both[0] / both[1], 4.0, rtol=0.02)
-    assert_allclose((4 - both[1] / both[2]) / (4 - both[0] / both[1]), 4.0, rtol=0.1)
-    assert both[0] > 100 * row[centre + sampling // 2]
-
-
-def test_reach_leaves_out_what_is_further():
-    group = "P 1 21 1"
-    model = model_of(group, "rigid")
-    unit = model.coherent_unit(structure_of(group))
-    every = listed(model, unit)
-    for reach in (3.0, 8.0):
-        kept = listed(replace(model, reach=reach), unit)
-        expected = {
-            (i, j, *np.round(r, 6))
-            for block in every
-            for i, j, r in zip(block.first, block.second, block.separation, strict=True)
-            if np.linalg.norm(r) <= reach
-        }
-        found = {
-            (i, j, *np.round(r, 6))
-            for block in kept
-            for i, j, r in zip(block.first, block.second, block.separation, strict=True)
-        }
-        assert found == expected
-        assert 0 < len(found) < sum(len(block.first) for block in every)
-
-
 # --- 4 invariances -------------------------------------------------------
 
 
@@ -492,69 +262,6 @@ def test_waves_mirror_and_have_three_acoustic_modes(level):
     # Acoustic: ω² falls as k².
     soft = [np.linalg.eigvalsh(network.dynamical(x * k))[:3] for x in (0.02, 0.01)]
     assert_allclose(soft[0] / soft[1], 4.0, rtol=0.01)
-
-
-def test_partners_are_nearest_images_and_ties_are_shared():
-    # Cells L = ±N/2 along a are equally near in a right-angled cell: one order of a pair has one,
-    # the other order the other, so that in the even part each has half of the weight.
-    cell = Cell(7.0, 8.0, 7.5, 90.0, 90.0, 90.0)
-    structure = random_structure(np.random.default_rng(11), 3, cell, spread=1.6)
-    model = LatticeVibrations((4, 3, 1), cutoff=8.5)
-    vectors, found = cell_vectors(cell), {}
-    for block in model.displacements(structure).pairs.blocks():
-        for i, j, r in zip(block.first, block.second, block.separation, strict=True):
-            shift = structure.positions[i] - structure.positions[j] - r
-            found.setdefault((int(i), int(j)), set()).add(
-                tuple(np.rint(np.linalg.solve(vectors.T, shift)).astype(int).tolist())
-            )
-    every = {(x, y, 0) for x in (-1, 0, 1, 2) for y in (-1, 0, 1)}
-    assert found == {
-        (i, j): every - ({(0, 0, 0)} if i == j else set()) for i in range(3) for j in range(3)
-    }
-
-
-@pytest.mark.parametrize("group", ["P 1", "P -1"])
-def test_both_orders_of_a_pair_are_mirrors_where_there_are_no_ties(group):
-    model = LatticeVibrations((3, 3, 3), cutoff=CUTOFF)
-    unit = model.coherent_unit(structure_of(group))
-    pairs = {
-        (i, j, *np.round(r, 6))
-        for block in listed(model, unit)
-        for i, j, r in zip(block.first, block.second, block.separation, strict=True)
-    }
-    assert {(j, i, *(-np.array(r))) for i, j, *r in pairs} == pairs
-
-
-def test_one_phonon_does_not_depend_on_how_it_is_cut_up():
-    group = "P 31"
-    structure = structure_of(group)
-    model = LatticeVibrations((2, 2, 2), cutoff=11.0, order=1)
-    unit = model.coherent_unit(structure)
-    lattice = HalfLattice(structure.cell, (2, 1, 2), (4, 2, 3), 2.0)
-    whole = model.diffuse_on_lattice(lattice, unit)
-    little = Engine(max_memory=1e3)
-    assert_allclose(model.diffuse_on_lattice(lattice, unit, engine=little), whole, rtol=1e-10)
-    atomic = replace(model, level="atomic", cutoff=8.0)
-    one, other = (atomic.diffuse_on_lattice(lattice, unit, engine=e) for e in (Engine(), little))
-    assert_allclose(one, other, rtol=1e-10)
-
-
-@pytest.mark.parametrize("group", ["P 1 21 1", "P 31"])
-@by_level
-def test_one_phonon_has_the_laue_symmetry(group, level):
-    structure = structure_of(group)
-    model = LatticeVibrations((2, 2, 2), level, cutoff=11.0, order=1)
-    grid = HklGrid.from_resolution(structure.cell, 2.5, 2)
-    found = simulate(structure, model, grid).intensity
-    assert np.nanmin(found) >= 0
-    turn = {"P 1 21 1": np.diag([-1, 1, -1]), "P 31": np.array([[0, -1, 0], [1, -1, 0], [0, 0, 1]])}
-    hkl = grid.hkl()[grid.within()]
-    for rotation in (turn[group], -np.eye(3)):
-        index, held = grid.index_of(hkl @ rotation)
-        assert held.all()
-        assert_allclose(
-            found[tuple(index.T)], found[grid.within()], rtol=0, atol=1e-6 * np.nanmean(found)
-        )
 
 
 def test_a_copy_placed_elsewhere_is_the_same_crystal():
@@ -744,11 +451,30 @@ def test_the_unit_must_be_the_cell():
     model, structure = model_of("P 1 21 1", "rigid"), structure_of("P 1 21 1")
     with pytest.raises(InputError, match="of all atoms of the cell, in P 1: give coherent_unit"):
         model.displacements(structure)
-    nameless = replace(structure.to_p1(), names=np.full(8, ""))
-    with pytest.raises(InputError, match="told apart by the names of atoms: give some"):
-        model.displacements(nameless)
-    assert copy_length(structure.to_p1()) == 4
-    assert copy_length(structure) == 4
+
+
+@by_level
+def test_copies_are_told_apart_by_their_number(level):
+    # Names do not matter: the same cell without them, and twice written out.
+    model, structure = model_of("P 1 21 1", level), structure_of("P 1 21 1")
+    unit = structure.to_p1()
+    v = model.covariance_between(unit, (1, 0, 0))
+    for other in (replace(unit, names=np.full(8, "")), unit.to_p1()):
+        assert_allclose(model.covariance_between(other, (1, 0, 0)), v, rtol=RTOL_ROUNDING)
+    # All in one copy, the same atoms are one molecule: a rigid one moves otherwise.
+    whole = replace(unit, copies=np.zeros(8, dtype=np.int64))
+    if level == "rigid":
+        assert model.dof_covariances(whole).shape[3:] == (1, 1, 6, 6)
+        assert model.dof_covariances(unit).shape[3:] == (2, 2, 6, 6)
+
+
+@pytest.mark.parametrize(
+    "order", [[0, 4, 1, 5, 2, 6, 3, 7], [0, 1, 2, 3, 4, 5, 6], [1, 0, *range(2, 8)]]
+)
+def test_copies_of_other_atoms_or_mixed_are_refused(order):
+    model, structure = model_of("P 1 21 1", "rigid"), structure_of("P 1 21 1")
+    with pytest.raises(InputError, match="copies in a cell must follow each other, all of the sa"):
+        model.displacements(structure.to_p1().take(np.array(order)))
 
 
 def test_the_maps_sampling_must_divide_the_period():
@@ -758,24 +484,6 @@ def test_the_maps_sampling_must_divide_the_period():
     message = r"n_cells must be multiples of the map's sampling \(2, 2, 2\), got \(3, 2, 2\)"
     with pytest.raises(InputError, match=message):
         model.diffuse_on_lattice(lattice, structure)
-
-
-@pytest.mark.parametrize(
-    ("change", "adps", "engine", "message"),
-    [
-        ({}, "file", Engine(), "adps='file' needs order='exact', got order=1"),
-        ({"voxel": np.eye(3)}, "model", Engine(), "means over voxels needs order='exact'"),
-        ({}, "model", Engine(wavelength=1.0), "a wavelength needs order='exact'"),
-        ({}, "model", Engine(altlocs="exclusive"), "exclusive altlocs needs order='exact'"),
-    ],
-)
-def test_what_one_phonon_cannot_do(change, adps, engine, message):
-    structure = structure_of("P 1")
-    lattice = replace(HalfLattice(structure.cell, (1, 1, 1), (2, 2, 2), 2.0), **change)
-    model = LatticeVibrations((2, 2, 2), cutoff=CUTOFF, order=1)
-    assert model.is_truncated
-    with pytest.raises(InputError, match=message):
-        model.diffuse_on_lattice(lattice, structure, adps, engine)
 
 
 def test_a_gradient_for_other_pairs_is_refused():

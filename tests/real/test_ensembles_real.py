@@ -8,13 +8,11 @@ from numpy.testing import assert_allclose
 from tests.oracles import form_factors
 
 from offbragg import HklGrid, simulate
-from offbragg.crystal.ensembles import iter_frames, read_ensemble, streamed_moments, superpose
-from offbragg.disorder.ensemble import (
-    Ensemble,
-    compare_gaussian,
-    guinier_error,
-    guinier_intensity,
-)
+from offbragg.crystal.ensembles import iter_frames, read_ensemble
+from offbragg.crystal.frames import streamed_moments, superpose
+from offbragg.disorder.ensemble import Ensemble
+from offbragg.disorder.gaussian_test import compare_gaussian
+from offbragg.disorder.guinier import guinier_error, guinier_intensity
 from offbragg.errors import InputError
 
 pytestmark = pytest.mark.real

@@ -9,12 +9,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 from offbragg import read_structure
-from offbragg.crystal.solvent import (
-    fit_scale_and_solvent,
-    mask_structure_factors,
-    solvent_mask,
-    solvent_structure_factors,
-)
+from offbragg.crystal.solvent import mask_structure_factors, solvent_mask, solvent_structure_factors
+from offbragg.crystal.solvent_fit import fit_scale_and_solvent
 from offbragg.scattering.form_factors import compute_form_factors
 from offbragg.scattering.lattice import HalfLattice
 from offbragg.scattering.structure_factors import (

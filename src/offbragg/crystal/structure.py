@@ -38,6 +38,9 @@ class AtomicStructure:
         Mean-square displacements U [Å²], Cartesian; ``u_iso·1`` where the file has no ANISOU.
     names, residue_names, chains, altlocs : ndarray, shape (n_atoms,), str
     residue_numbers : ndarray, shape (n_atoms,), int64
+    copies : ndarray, shape (n_atoms,), int64
+        Number of the copy of the asymmetric unit that an atom is of, by the order of the group's
+        operations, as `to_p1` sets it; 0 for all atoms of one asymmetric unit.
     """
 
     cell: Cell | None
@@ -51,6 +54,7 @@ class AtomicStructure:
     residue_numbers: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     chains: NDArray[np.str_] = field(default_factory=lambda: np.empty(0, dtype=str))
     altlocs: NDArray[np.str_] = field(default_factory=lambda: np.empty(0, dtype=str))
+    copies: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     def __post_init__(self) -> None:
         n = len(self.positions)
@@ -60,7 +64,7 @@ class AtomicStructure:
             values = np.asarray(getattr(self, name))
             if name in defaults and values.size == 0:
                 values = np.full(n, defaults[name])
-            elif name == "residue_numbers" and values.size == 0:
+            elif name in ("residue_numbers", "copies") and values.size == 0:
                 values = np.zeros(n, dtype=np.int64)
             if values.shape != shapes.get(name, (n,)):
                 expected = shapes.get(name, (n,))
@@ -129,7 +133,8 @@ class AtomicStructure:
 
         Each operation is applied to the whole of the copy, which is then shifted by whole cells
         so that the mean of its positions lies in [0, 1) along each axis. Copies follow each other
-        in the order of the group's operations; U turns with them, ``R U Rᵀ``.
+        in the order of the group's operations; U turns with them, ``R U Rᵀ``. ``copies`` numbers
+        them; a structure that is written out already keeps its numbers.
         """
         cell = self.require_cell()
         orth, frac = cell.orth_matrix, cell.frac_matrix
@@ -144,9 +149,11 @@ class AtomicStructure:
             positions.append(moved @ orth.T)
             u_aniso.append(turn @ self.u_aniso @ turn.T)
         every = self.take(np.tile(np.arange(self.n_atoms), len(operations)))
+        n_own = int(self.copies.max(initial=0)) + 1
         return replace(
             every,
             space_group="P 1",
+            copies=every.copies + n_own * np.repeat(np.arange(len(operations)), self.n_atoms),
             positions=np.concatenate(positions),
             u_aniso=np.concatenate(u_aniso),
         )
@@ -182,18 +189,27 @@ def read_structure(
         If it is no structure, has no atoms, or its symmetry, an element, an occupancy or a
         displacement parameter cannot be right.
     """
-    structure = _read_gemmi(Path(path))
+    structure = read_gemmi_structure(Path(path))
     if len(structure) > 1:
         logger.warning("%s: %d models, the first is used", path, len(structure))
-    chosen_cell = as_cell(cell) if cell is not None else _cell_of(path, structure)
-    group = _space_group_of(path, structure, chosen_cell, space_group)
+    chosen_cell = as_cell(cell) if cell is not None else cell_of_gemmi(path, structure)
+    group = space_group_of_gemmi(path, structure, chosen_cell, space_group)
     try:
-        return _as_arrays(path, structure[0], chosen_cell, group)
+        return structure_from_gemmi(path, structure[0], chosen_cell, group)
     except UnicodeDecodeError:
         raise FormatError(f"{path}: not text: expected a PDB or mmCIF structure") from None
 
 
-def _read_gemmi(path: Path) -> gemmi.Structure:
+def read_gemmi_structure(path: Path) -> gemmi.Structure:
+    """Read a PDB or mmCIF file, all its models, atoms in the order of the file.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such file.
+    FormatError
+        If it is no structure, or its first model has no atoms.
+    """
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file")
     try:
@@ -207,8 +223,14 @@ def _read_gemmi(path: Path) -> gemmi.Structure:
     return structure
 
 
-def _cell_of(path: str | Path, structure: gemmi.Structure) -> Cell | None:
-    """The file's cell; None where there is none, or the 1 × 1 × 1 Å that stands for none."""
+def cell_of_gemmi(path: str | Path, structure: gemmi.Structure) -> Cell | None:
+    """Return a file's cell; None where there is none, or the 1 × 1 × 1 Å that stands for none.
+
+    Raises
+    ------
+    FormatError
+        If it is no cell: names ``path``.
+    """
     parameters = structure.cell.parameters
     if structure.cell == gemmi.UnitCell() or tuple(parameters[:3]) == (1.0, 1.0, 1.0):
         return None
@@ -218,9 +240,18 @@ def _cell_of(path: str | Path, structure: gemmi.Structure) -> Cell | None:
         raise FormatError(f"{path}: {error}") from None
 
 
-def _space_group_of(
+def space_group_of_gemmi(
     path: str | Path, structure: gemmi.Structure, cell: Cell | None, given: str | None
 ) -> str:
+    """Return the symbol of the given space group, or of a file's; P 1 where neither says.
+
+    Raises
+    ------
+    InputError
+        If the given one does not exist, or does not fit the cell.
+    FormatError
+        If the file's does not: names ``path``.
+    """
     if given is not None:
         return as_space_group(given, cell).xhm()
     symbol = structure.spacegroup_hm
@@ -234,9 +265,17 @@ def _space_group_of(
         raise FormatError(f"{path}: space group: no such symbol {symbol!r}") from None
 
 
-def _as_arrays(
+def structure_from_gemmi(
     path: str | Path, model: gemmi.Model, cell: Cell | None, space_group: str
 ) -> AtomicStructure:
+    """Turn a model of a file into arrays, its atoms in their order.
+
+    Raises
+    ------
+    FormatError
+        If an element, a position, an occupancy or a displacement parameter cannot be right: names
+        ``path`` and the atom.
+    """
     sites = list(model.all())
     u_aniso = np.empty((len(sites), 3, 3))
     for u, site in zip(u_aniso, sites, strict=True):

@@ -6,7 +6,8 @@ from offbragg.disorder.bodies import bodies_of, tls_basis
 from offbragg.disorder.correlations import covariance_by_distance
 from offbragg.disorder.covariance import Covariance
 from offbragg.disorder.elastic_network import ElasticNetwork
-from offbragg.disorder.ensemble import Ensemble, compare_gaussian
+from offbragg.disorder.ensemble import Ensemble
+from offbragg.disorder.gaussian_test import compare_gaussian
 from offbragg.disorder.lattice_covariance import LatticeCovariance
 from offbragg.disorder.lattice_vibrations import LatticeVibrations
 from offbragg.disorder.liquid_like import LiquidLike

@@ -300,21 +300,12 @@ def alternatives_of(structure: AtomicStructure) -> tuple[IntArray, IntArray]:
     -------
     groups, alternatives : ndarray, shape (n_atoms,), int64
     """
-    has = structure.altlocs != ""
-    # Copies of a residue, as in a cell written out in P 1, are residues of their own.
-    n_copies = np.zeros(structure.n_atoms, dtype=np.int64)
-    seen: dict[tuple[object, ...], int] = {}
     names: dict[tuple[object, ...], int] = {}
     groups = np.full(structure.n_atoms, -1, dtype=np.int64)
-    for atom in np.flatnonzero(has):
-        residue = (
-            structure.chains[atom], structure.residue_numbers[atom], structure.residue_names[atom]
-        )  # fmt: skip
-        site = (*residue[:2], structure.names[atom], structure.altlocs[atom])
-        n_copies[atom] = seen.get(site, 0)
-        seen[site] = int(n_copies[atom]) + 1
-        # Altlocs may be of different residue types: number and chain make the group.
-        groups[atom] = names.setdefault((*residue[:2], int(n_copies[atom])), len(names))
+    for atom in np.flatnonzero(structure.altlocs != ""):
+        # Altlocs may be of different residue types: copy, chain and number make the group.
+        residue = (structure.copies[atom], structure.chains[atom], structure.residue_numbers[atom])
+        groups[atom] = names.setdefault(residue, len(names))
     alternatives = np.unique(structure.altlocs, return_inverse=True)[1].astype(np.int64)
     return groups, alternatives
 

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from offbragg.conventions import FloatArray, IntArray
 from offbragg.crystal.structure import AtomicStructure
+from offbragg.disorder.adp_scaling import SCALES, AdpScaling
 from offbragg.disorder.base import DisorderModel, Parameter
 from offbragg.disorder.bodies import lever_arms
 from offbragg.disorder.contacts import SpringClasses, find_contacts
@@ -38,7 +39,6 @@ from offbragg.scattering.displacements import (
     as_scalars,
 )
 
-SCALES = ("overall", "per-atom", "absolute")
 COHERENCES = ("asu", "cell")
 #: Cutoffs [Å] where none is given, by kind and nodes.
 DEFAULT_CUTOFFS = {
@@ -303,13 +303,13 @@ class _Network:
         change: FloatArray = vectors @ (slopes * (vectors.T @ x @ vectors)) @ vectors.T
         return change
 
-    def scaling(self) -> _Scaling:
+    def scaling(self) -> AdpScaling:
         """Factors that bring W to the size of the structure's ADPs."""
         own = LowRank(self.root).diagonal()[self.node_of_atom]
         own = 3 * own if self.width == 1 else np.trace(own, axis1=1, axis2=2)
         wanted = np.trace(self.structure.u_aniso, axis1=1, axis2=2)
         covariance = LowRank(self.root[self.node_of_atom])
-        return _Scaling(self.model.scale, wanted, own, covariance)
+        return AdpScaling(self.model.scale, wanted, own, covariance)
 
     def blocks(self, matrix: FloatArray) -> FloatArray:
         """A matrix of all coordinates as (n, n), or (n, n, 3, 3)."""
@@ -323,63 +323,6 @@ class _Network:
         if self.width == 1:
             return blocks
         return blocks.transpose(0, 2, 1, 3).reshape(3 * len(blocks), -1)
-
-
-@dataclass(frozen=True, eq=False)
-class _Scaling:
-    """``V_ij = c_i W_ij c_j``, c from the traces of U_i and W_ii (n_atoms,)."""
-
-    scale: str
-    wanted: FloatArray
-    own: FloatArray
-    covariance: LowRank
-
-    @property
-    def factors(self) -> FloatArray:
-        """c_i, shape (n_atoms,)."""
-        if self.scale == "absolute":
-            return np.ones(len(self.own))
-        if self.scale == "overall":
-            s = max(float(np.sum(self.wanted)), 0.0) / float(np.sum(self.own))
-            return np.full(len(self.own), np.sqrt(s))
-        factors: FloatArray = np.sqrt(np.maximum(self.wanted, 0.0) / self.own)
-        return factors
-
-    def tangent(self, change: FloatArray) -> FloatArray:
-        """Derivative of V along a change dW, over atoms; c changes with the traces of dW_ii."""
-        moved = _times(change, self.factors)
-        if self.scale == "absolute":
-            return moved
-        n, v = len(self.own), _times(self.covariance.dense(), self.factors)
-        own = change[np.arange(n), np.arange(n)]
-        traces = 3 * own if change.ndim == 2 else np.trace(own, axis1=1, axis2=2)
-        if self.scale == "overall":
-            return moved - float(np.sum(traces) / np.sum(self.own)) * v
-        logs = -0.5 * traces / self.own
-        return moved + _along(v, logs[:, None] + logs)
-
-    def pullback(self, gradient: FloatArray) -> FloatArray:
-        """Return dO/dW from dO/dV over atoms, the adjoint of `tangent`."""
-        moved = _times(gradient, self.factors)
-        if self.scale == "absolute":
-            return moved
-        n, v = len(self.own), _times(self.covariance.dense(), self.factors)
-        work = gradient * v if v.ndim == 2 else np.einsum("ijxy,ijxy->ij", gradient, v)
-        if self.scale == "overall":
-            by_trace = np.full(n, -np.sum(work) / np.sum(self.own))
-        else:
-            by_trace = -0.5 * (work.sum(axis=0) + work.sum(axis=1)) / self.own
-        every = np.arange(n)
-        moved[every, every] += 3 * by_trace if v.ndim == 2 else by_trace[:, None, None] * np.eye(3)
-        return moved
-
-
-def _times(blocks: FloatArray, factors: FloatArray) -> FloatArray:
-    return _along(blocks, np.outer(factors, factors))
-
-
-def _along(blocks: FloatArray, pairs: FloatArray) -> FloatArray:
-    return blocks * (pairs if blocks.ndim == 2 else pairs[:, :, None, None])
 
 
 def _folded(gradient: FloatArray, node_of_atom: IntArray) -> FloatArray:

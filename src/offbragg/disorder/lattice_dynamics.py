@@ -279,16 +279,16 @@ def build_network(
     Raises
     ------
     InputError
-        If two atoms tied by a spring coincide, or the network is in pieces.
+        If two atoms tied by a spring coincide, the network is in pieces, or copies are not of the
+        same atoms one after the other.
 
     Notes
     -----
     An atom less than 1 Å from a symmetry mate of its own lies on a special position: the two are
     one, and no spring ties them.
     """
-    length = copy_length(unit)
-    n_copies = unit.n_atoms // length
-    copy_of = np.arange(unit.n_atoms) // length
+    n_copies, copy_of = _numbered_copies(unit)
+    length = unit.n_atoms // n_copies
     site_in_copy, point_in_copy = altloc_sites(unit.take(np.arange(length)))
     points = (length * np.arange(n_copies)[:, None] + point_in_copy).reshape(-1)
     if rigid:
@@ -325,22 +325,15 @@ def _with_itself(contacts: Contacts, n_in_copy: int) -> BoolArray:
     return same
 
 
-def copy_length(unit: AtomicStructure) -> int:
-    """How many atoms a copy has: after these the names of a cell's atoms repeat.
-
-    Raises
-    ------
-    InputError
-        If atoms have no names and could be one copy or several.
-    """
-    labels = np.stack(
-        [unit.chains, unit.residue_names, unit.residue_numbers.astype(str), unit.names,
-         unit.altlocs, unit.elements, unit.occupancies.astype(str)]
-    )  # fmt: skip
-    n = unit.n_atoms
-    for length in range(1, n):
-        if n % length == 0 and np.array_equal(labels[:, length:], labels[:, :-length]):
-            if not np.any(unit.names != ""):
-                raise InputError("copies in a cell are told apart by the names of atoms: give some")
-            return length
-    return n
+def _numbered_copies(unit: AtomicStructure) -> tuple[int, IntArray]:
+    """How many copies a cell has, and the number of each atom's, in the order of the copies."""
+    numbers, index, counts = np.unique(unit.copies, return_inverse=True, return_counts=True)
+    copy_of: IntArray = np.asarray(index, dtype=np.int64).reshape(-1)
+    same = len(set(counts.tolist())) == 1 and not np.any(np.diff(copy_of) < 0)
+    labels = (unit.elements, unit.chains, unit.residue_numbers, unit.names, unit.altlocs)
+    for values in labels if same else ():
+        by_copy = values.reshape(len(numbers), -1)
+        same = same and bool(np.all(by_copy == by_copy[0]))
+    if not same:
+        raise InputError("copies in a cell must follow each other, all of the same atoms")
+    return len(numbers), copy_of

@@ -13,9 +13,9 @@ from offbragg.crystal.structure import AtomicStructure
 from offbragg.disorder.base import ENGINE, DisorderModel, Parameter
 from offbragg.disorder.contacts import SpringClasses
 from offbragg.disorder.lattice_dynamics import CrystalNetwork, build_network
+from offbragg.disorder.lattice_one_phonon import one_phonon_on_lattice
 from offbragg.disorder.lattice_pairs import CrystalPairs, Images
 from offbragg.disorder.network import KINDS, named_changes
-from offbragg.disorder.one_phonon import one_phonon_on_lattice
 from offbragg.errors import InputError
 from offbragg.scattering.displacements import Displacements
 from offbragg.scattering.engine import Engine
