@@ -11,10 +11,7 @@ from rich.console import Console
 from offbragg.cli.main import build_app
 
 FOLDER = Path(__file__).parent / "cli"
-COMMANDS = [
-    "demo", "simulate", "expose", "map", "merge", "stats", "fit", "compare", "import", "delta-pdf",
-    "info",
-]  # fmt: skip
+COMMANDS = [name for name in build_app() if not name.startswith("-")]
 
 
 def help_text(tokens: list[str]) -> str:

@@ -8,11 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import gemmi
 import numpy as np
 import pytest
 
 from offbragg import DiffuseMap, HklGrid, LiquidLike, read_map, simulate, write_map
 from offbragg.cli.main import run
+from offbragg.crystal.tls import TlsGroup, tls_remarks
 from offbragg.crystal.writers import write_pdb
 from offbragg.made_crystal import make_experiment, make_peptide
 from offbragg.reduction.dials_writer import write_experiments
@@ -125,6 +127,69 @@ def _write_others(folder):
     grid = HklGrid((10.0, 10.0, 10.0, 90, 90, 90), [-1, 0, 1], [-1, 0, 1], [-1, 0, 1])
     write_map(folder / "flat.h5", DiffuseMap(grid, np.ones((3, 3, 3))))
     write_map(folder / "nan.h5", DiffuseMap(grid, np.full((3, 3, 3), np.nan)))
+
+
+N_ATOMS = 24  # of s.pdb
+
+
+@pytest.fixture(scope="session")
+def motions(tmp_path_factory):
+    """What models are made from: structures, frames, TLS groups, arrays; not to be written to."""
+    folder = tmp_path_factory.mktemp("motions")
+    peptide = make_peptide("GASM", u=0.1225)
+    write_pdb(folder / "s.pdb", peptide)
+    write_pdb(folder / "nocell.pdb", replace(peptide, cell=None, space_group="P 1"))
+    rng = np.random.default_rng(7)
+    _write_frames(folder / "frames.pdb", folder / "s.pdb", _frames(rng, peptide, 8))
+    _write_frames(folder / "nocell_frames.pdb", folder / "nocell.pdb", _frames(rng, peptide, 8))
+    shorter = peptide.take(np.arange(N_ATOMS - 1))
+    write_pdb(folder / "short.pdb", shorter)
+    _write_frames(folder / "short_frames.pdb", folder / "short.pdb", _frames(rng, shorter, 3))
+    swapped = peptide.take(np.r_[1, 0, 2:N_ATOMS])
+    write_pdb(folder / "swapped.pdb", swapped)
+    _write_frames(folder / "swapped_frames.pdb", folder / "swapped.pdb", _frames(rng, swapped, 3))
+    for name, said, u in (("tls", "", 0.4), ("residual", "LIKELY RESIDUAL", 0.05)):
+        write_pdb(
+            folder / "plain.pdb", replace(peptide, u_aniso=np.tile(u * np.eye(3), (24, 1, 1)))
+        )
+        remarks = "".join(f"{line:<80}\n" for line in _remarks(peptide, said))
+        (folder / f"{name}.pdb").write_text(remarks + (folder / "plain.pdb").read_text())
+    factor = rng.normal(0, 0.2, (N_ATOMS, 3, 4))
+    np.save(folder / "factor.npy", factor)
+    np.save(folder / "matrix.npy", np.einsum("iak,jbk->ijab", factor, factor))
+    np.save(folder / "weights.npy", np.arange(1.0, 9.0))
+    return folder
+
+
+def _frames(rng, structure, n_frames):
+    """Conformers: a shift and a strain of the whole, and noise of each atom."""
+    x = structure.positions
+    strain = np.eye(3) + rng.normal(0, 0.01, (n_frames, 3, 3))
+    moved = (x - x.mean(axis=0)) @ strain + x.mean(axis=0)
+    moved += rng.normal(0, 0.2, (n_frames, 1, 3)) + rng.normal(0, 0.1, (n_frames, *x.shape))
+    return moved.round(3)
+
+
+def _write_frames(path, template, frames):
+    whole = gemmi.read_structure(str(template))
+    for number, frame in enumerate(frames, start=1):
+        model = gemmi.read_structure(str(template))[0]
+        model.num = number
+        for site, position in zip(model.all(), frame, strict=True):
+            site.atom.pos = gemmi.Position(*position)
+        whole.add_model(model)
+    del whole[0]
+    whole.write_pdb(str(path))
+
+
+def _remarks(structure, said):
+    """REMARK 3 of one TLS group that all atoms are in."""
+    group = TlsGroup(
+        "A 1 - A 4", np.arange(structure.n_atoms), np.diag([0.05, 0.06, 0.07]),
+        np.diag([2e-3, 1e-3, 3e-3]), np.zeros((3, 3)), structure.positions.mean(axis=0),
+    )  # fmt: skip
+    lines = tls_remarks([group]).splitlines()
+    return [f"REMARK   3   B VALUE TYPE : {said}"] * bool(said) + lines
 
 
 @pytest.fixture(scope="session")

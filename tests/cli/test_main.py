@@ -17,7 +17,7 @@ from offbragg.errors import InputError
 
 COMMANDS = (
     "demo", "simulate", "expose", "map", "merge", "stats", "fit", "compare", "import", "delta-pdf",
-    "info",
+    "covariance", "ensemble", "info",
 )  # fmt: skip
 
 

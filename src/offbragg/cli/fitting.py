@@ -10,9 +10,10 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from offbragg.cli.console import BarProgress, Outcome
-from offbragg.cli.forward import StructureOptions, load_structure
-from offbragg.cli.models import ModelOptions, build_model
+from offbragg.cli.model_options import ModelOptions
+from offbragg.cli.models import load_model
 from offbragg.cli.options import Common, Output, generator
+from offbragg.cli.structures import StructureOptions
 from offbragg.demo import DemoOptions, run_demo
 from offbragg.errors import InputError
 from offbragg.inference import FitResult
@@ -86,8 +87,9 @@ def fit(
     """
     choice = options or RefineOptions()
     observed = read_map(map_file)
-    atoms_read = load_structure(structure, atoms or StructureOptions())
-    start = build_model(model, for_fit=True)
+    atoms_read, start = load_model(
+        structure, atoms or StructureOptions(), model, adps=choice.adps, for_fit=True
+    )
     if output.exists() and not output.is_dir():
         raise InputError(f"--output must be a folder, got the file {output}")
     outputs = {

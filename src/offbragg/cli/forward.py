@@ -2,57 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from offbragg.cli.console import BarProgress, Outcome
-from offbragg.cli.models import ModelOptions, Source, build_model
+from offbragg.cli.model_options import ModelOptions
+from offbragg.cli.models import load_model
 from offbragg.cli.options import Common, Output, generator
+from offbragg.cli.structures import StructureOptions
 from offbragg.cli.tables import map_summary
 from offbragg.crystal.grid import HklGrid
-from offbragg.crystal.structure import AtomicStructure, read_structure
+from offbragg.crystal.structure import AtomicStructure
 from offbragg.errors import InputError
+from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.maps.io import read_map, write_map
+from offbragg.maps.provenance import hash_file, plain
 from offbragg.reduction.experiment import read_experiments
 from offbragg.reduction.expose import ExposeOptions
 from offbragg.reduction.expose import expose as expose_map
-from offbragg.scattering.engine import DEFAULT_MEMORY, DEFAULT_RTOL
+from offbragg.simulation import SimulationOptions
 from offbragg.simulation import simulate as simulate_map
 
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class StructureOptions:
-    """Which atoms, in which crystal.
-
-    Attributes
-    ----------
-    select : str or None
-        Atoms to keep, such as "not water".
-    cell : tuple of 6 float or None
-        Unit cell a b c alpha beta gamma, in place of the file's.
-    space_group : str or None
-        Space group, in place of the file's.
-    """
-
-    select: str | None = None
-    cell: tuple[float, float, float, float, float, float] | None = None
-    space_group: str | None = None
-
-
-def load_structure(path: Path, options: StructureOptions) -> AtomicStructure:
-    """Read a structure and select its atoms."""
-    structure = read_structure(path, options.cell, options.space_group)
-    return structure if options.select is None else structure.select(options.select)
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
 class GridOptions:
-    """Which voxels, and which part of the scattering.
+    """Which voxels.
 
     Attributes
     ----------
@@ -62,57 +40,66 @@ class GridOptions:
         Voxels per reciprocal-lattice unit along h, k, l.
     like : Path or None
         A map whose voxels are computed, in place of --d-min and --sampling.
-    part : str
-        What is computed; Bragg peaks are averaged over their voxels.
-    adps : str
-        Mean-square displacements: the model's alone, or the file's, the rest uncorrelated.
-    voxel_average : bool
-        Means over voxels instead of values at their centres.
-    crystal_size : tuple of 3 int or None
-        Cells of a finite crystal along a, b, c, for the Bragg part; None: infinite.
     """
 
     d_min: float | None = None
     sampling: tuple[int, int, int] = (1, 1, 1)
     like: Path | None = None
-    part: Literal["diffuse", "bragg", "total", "compton"] = "diffuse"
-    adps: Literal["model", "file"] = "model"
-    voxel_average: Annotated[bool, Parameter(negative="")] = False
-    crystal_size: tuple[int, int, int] | None = None
+
+    def make(self, structure: AtomicStructure) -> HklGrid:
+        """Make the grid of a structure's cell, or take that of the other map."""
+        if self.like is not None:
+            return read_map(self.like).grid
+        return HklGrid.from_resolution(structure.require_cell(), self.d_min or 0.0, self.sampling)
 
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class EngineOptions:
-    """How the intensity is computed.
+class ComputeOptions(SimulationOptions):
+    """Which part of the scattering, and how it is computed.
 
     Attributes
     ----------
-    method : str
-        The fastest exact one (auto), or a given one; one-phonon and sampled are approximations.
+    part : str
+        What is computed; without --crystal-size Bragg peaks are averaged over their voxels.
+    adps : str
+        Mean-square displacements: the model's alone, or the file's, the rest uncorrelated.
+    crystal_size : tuple of 3 int or None
+        Cells of a finite crystal along a, b, c, for Bragg peaks of its width.
     rtol : float
         Largest error wanted, as a fraction of the mean diffuse intensity.
+    voxel_average : bool
+        Means over voxels instead of values at their centres.
+    method : str
+        How the diffuse part is computed; auto is the fastest that is exact, sampled gives standard
+        errors too.
     max_memory : float
         Bytes that work arrays may take.
     wavelength : float or None
-        Wavelength [Å], for anomalous scattering; none where not given.
+        [Å], for anomalous scattering; none if not given.
     altlocs : str
-        Altlocs scatter together, or those of one residue exclude each other.
+        Altlocs of a residue scatter together by their occupancies, or never coexist.
     n_samples : int
-        Draws of the method sampled.
+        Draws of --method sampled.
     seed : int
         Of the draws.
     """
 
+    part: Literal["diffuse", "bragg", "total", "compton"] = "diffuse"
+    adps: Literal["model", "file"] = "model"
+    voxel_average: Annotated[bool, Parameter(negative="")] = False
     method: Literal["auto", "splat", "pair-nufft", "gemm", "one-phonon", "sampled", "direct"] = (
         "auto"
     )
-    rtol: float = DEFAULT_RTOL
-    max_memory: float = DEFAULT_MEMORY
-    wavelength: float | None = None
     altlocs: Literal["together", "exclusive"] = "together"
-    n_samples: int = 1000
-    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        generator(self.seed)
+        if self.crystal_size is not None and self.part not in ("bragg", "total"):
+            raise InputError(f"--crystal-size needs --part bragg or total, got {self.part}")
+        if self.n_samples != SimulationOptions.n_samples and self.method != "sampled":
+            raise InputError(f"--n-samples needs --method sampled, got {self.method}")
 
 
 def simulate(
@@ -122,8 +109,8 @@ def simulate(
     output: Output,
     model: Annotated[ModelOptions, Parameter(name="*")],
     grid: GridOptions | None = None,
+    compute: ComputeOptions | None = None,
     atoms: StructureOptions | None = None,
-    engine: EngineOptions | None = None,
     common: Common | None = None,
 ) -> Outcome:
     """Compute the map of a structure whose atoms move as a disorder model says.
@@ -135,27 +122,25 @@ def simulate(
     output
         Map file to write.
     """
-    choice, which = grid or GridOptions(), atoms or StructureOptions()
-    atoms_read = load_structure(structure, which)
-    if (choice.d_min is None) == (choice.like is None):
+    voxels, how = grid or GridOptions(), compute or ComputeOptions()
+    if (voxels.d_min is None) == (voxels.like is None):
         raise InputError("simulate needs either --d-min or --like")
-    if choice.like is not None:
-        voxels = read_map(choice.like).grid
-    else:
-        cell = atoms_read.require_cell()
-        voxels = HklGrid.from_resolution(cell, choice.d_min or 0.0, choice.sampling)
-    computed = simulate_map(
-        atoms_read,
-        build_model(model, Source(atoms_read, structure, which.select)),
-        voxels,
-        choice.part,
-        choice.adps,
-        crystal_size=choice.crystal_size,
-        voxel_average=choice.voxel_average,
-        **asdict(engine or EngineOptions()),
-    )
+    atoms_read, motion = load_model(structure, atoms or StructureOptions(), model, adps=how.adps)
+    options = {f.name: getattr(how, f.name) for f in fields(how)}
+    computed = simulate_map(atoms_read, motion, voxels.make(atoms_read), **options)
+    computed = _with_inputs(computed, [structure, voxels.like], model)
     write_map(output, computed)
     return map_summary(computed, output)
+
+
+def _with_inputs(computed: DiffuseMap, files: list[Path | None], model: ModelOptions) -> DiffuseMap:
+    """Add the options of the model, and the files that were read, to the map's last step."""
+    given = {f.name: getattr(model, f.name) for f in fields(model)}
+    given = {name: value for name, value in given.items() if value is not None}
+    read = [x for x in [*files, *given.values()] if isinstance(x, Path)]
+    inputs = [{"name": path.name, "sha256": hash_file(path)} for path in dict.fromkeys(read)]
+    step = {**computed.provenance[-1], "model_options": plain(given), "inputs": inputs}
+    return replace(computed, provenance=(*computed.provenance[:-1], step))
 
 
 def expose(

@@ -44,6 +44,8 @@ def build_app() -> App:
     app.command(mapping.compare)
     app.command(mapping.import_map, name="import")
     app.command(real_space.delta_pdf)
+    app.command(real_space.covariance)
+    app.command(real_space.ensemble)
     app.command(mapping.info)
     return app
 

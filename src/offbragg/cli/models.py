@@ -1,19 +1,23 @@
-"""Disorder models from options of the command line."""
+"""Disorder models from options of the command line, with the structure that they move."""
 
 from __future__ import annotations
 
+import logging
 import zipfile
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
-from cyclopts import Parameter as CliParameter
 
+from offbragg.cli.model_options import EnsembleOptions, ModelOptions
+from offbragg.cli.options import flag_name
+from offbragg.cli.structures import StructureOptions, load_structure
 from offbragg.conventions import FloatArray
-from offbragg.crystal.ensembles import read_ensemble
+from offbragg.crystal.ensembles import MODEL_SUFFIXES, read_ensemble
 from offbragg.crystal.structure import AtomicStructure
-from offbragg.crystal.tls import read_tls_groups
+from offbragg.crystal.tls import TlsGroup, add_tls_to_adps, are_adps_residual, read_tls_groups
 from offbragg.disorder import (
     Covariance,
     DisorderModel,
@@ -26,301 +30,298 @@ from offbragg.disorder import (
     Uncorrelated,
     bodies_of,
 )
+from offbragg.disorder.bodies import KINDS_OF_BODIES
 from offbragg.errors import FormatError, InputError, MissingFileError
 
-ModelName = Literal[
-    "uncorrelated", "rigid-body", "tls", "liquid-like", "elastic-network", "lattice-vibrations",
-    "covariance", "ensemble",
-]  # fmt: skip
+logger = logging.getLogger(__name__)
 
-_NETWORKS = ("elastic-network", "lattice-vibrations")
-_BELONGS: dict[str, tuple[str, ...]] = {
-    "rms_displacement": ("liquid-like",),
-    "correlation_length": ("liquid-like",),
-    "kernel": ("liquid-like",),
-    "coherence": ("liquid-like", "elastic-network"),
-    "order": ("liquid-like", "lattice-vibrations"),
-    "form": ("liquid-like",),
-    "cutoff": ("liquid-like", *_NETWORKS),
-    "translation": ("rigid-body",),
-    "libration": ("rigid-body",),
-    "screw": ("rigid-body",),
-    "bodies": ("rigid-body",),
-    "tls_file": ("tls",),
-    "network": _NETWORKS,
-    "nodes": ("elastic-network",),
-    "distance_edges": _NETWORKS,
-    "spring_constants": _NETWORKS,
-    "scale": _NETWORKS,
-    "n_modes": ("elastic-network",),
-    "n_cells": ("lattice-vibrations",),
-    "level": ("lattice-vibrations",),
-    "reach": ("lattice-vibrations",),
-    "covariance": ("covariance",),
-    "frames": ("ensemble",),
-    "topology": ("ensemble",),
-    "approximation": ("ensemble",),
-    "superposed": ("ensemble",),
+# Models whose options are their own fields.
+_FROM_FIELDS: Mapping[str, type[Any]] = {
+    "uncorrelated": Uncorrelated,
+    "rigid-body": RigidBody,
+    "liquid-like": LiquidLike,
+    "elastic-network": ElasticNetwork,
+    "lattice-vibrations": LatticeVibrations,
+    "ensemble": Ensemble,
 }
+# Options of models that are made from files.
+_FROM_FILES = {
+    "tls": ("tls_file", "tls_adps"),
+    "covariance": ("covariance", "covariance_factor"),
+    "ensemble": ("ensemble", "topology", "stride", "superpose"),
+}
+_NEEDED = {
+    "liquid-like": ("rms_displacement", "correlation_length"),
+    "lattice-vibrations": ("n_cells",),
+}
+_START_OF_FIT = {"rms_displacement": 0.4, "correlation_length": 8.0}
 
 
-@dataclass(frozen=True)
-class ModelOptions:
-    """How the atoms move.
-
-    Attributes
-    ----------
-    model : str
-        Disorder model.
-    rms_displacement : tuple of float or None
-        Liquid-like: σ [Å], per axis; three numbers: along x, y and z.
-    correlation_length : float or None
-        Liquid-like: γ [Å].
-    kernel : str or None
-        Liquid-like: how the correlation falls off.
-    coherence : str or None
-        Liquid-like, elastic network: which atoms are correlated.
-    order : str or None
-        Liquid-like: "exact", or a whole number for the series up to that power. Lattice
-        vibrations: "exact" or 1, one phonon.
-    form : str or None
-        Liquid-like, coherence crystal: sum over pairs, or halos around Bragg positions.
-    cutoff : float or None
-        Liquid-like: distance [Å] beyond which atoms are uncorrelated. Networks: longest spring.
-    translation : tuple of float or None
-        Rigid body: T [Å²], one number, or six: xx yy zz xy xz yz.
-    libration : tuple of float or None
-        Rigid body: L [rad²], one number, or six: xx yy zz xy xz yz.
-    screw : tuple of float or None
-        Rigid body: S [Å rad], nine numbers, row by row.
-    bodies : str or None
-        Rigid body: all atoms are one body, or each chain, or each molecule.
-    tls_file : Path or None
-        TLS: PDB or mmCIF file with the groups; the structure itself where not given.
-    network : str or None
-        Networks: isotropic springs (gnm) or springs along the contact (anm).
-    nodes : str or None
-        Elastic network: every atom a node, or the C-alpha atoms, which others follow.
-    distance_edges : tuple of float or None
-        Networks: upper ends [Å] of classes of distance, the last the cutoff.
-    spring_constants : tuple of float or None
-        Networks: of each class [kT/Å²]; their ratios where motions are scaled to the ADPs.
-    scale : str or None
-        Networks: motions scaled to the ADPs overall, per atom, or not (absolute).
-    n_modes : int or None
-        Elastic network: softest modes that are kept.
-    n_cells : tuple of 3 int or None
-        Lattice vibrations: cells of the period along a, b, c.
-    level : str or None
-        Lattice vibrations: rigid molecules, or atoms.
-    reach : float or None
-        Lattice vibrations: pairs further apart [Å] are uncorrelated.
-    covariance : Path or None
-        Covariance: a .npy file of V_ij [Å²], (n, n) or (n, n, 3, 3).
-    frames : Path or None
-        Ensemble: file of several models, or trajectory.
-    topology : Path or None
-        Ensemble: structure with the atoms of a trajectory.
-    approximation : str or None
-        Ensemble: average over the frames as they are, or their Gaussian covariance.
-    superposed : bool or None
-        Ensemble: superpose the frames first.
-    """
-
-    model: ModelName
-    rms_displacement: tuple[float, ...] | None = None
-    correlation_length: float | None = None
-    kernel: Literal["exponential", "gaussian"] | None = None
-    coherence: Literal["asu", "cell", "crystal"] | None = None
-    order: str | None = None
-    form: Literal["pairs", "convolution"] | None = None
-    cutoff: float | None = None
-    translation: tuple[float, ...] | None = None
-    libration: tuple[float, ...] | None = None
-    screw: tuple[float, ...] | None = None
-    bodies: Literal["chain", "molecule"] | None = None
-    tls_file: Path | None = None
-    network: Literal["gnm", "anm"] | None = None
-    nodes: Literal["all", "calpha"] | None = None
-    distance_edges: tuple[float, ...] | None = None
-    spring_constants: tuple[float, ...] | None = None
-    scale: Literal["overall", "per-atom", "absolute"] | None = None
-    n_modes: int | None = None
-    n_cells: tuple[int, int, int] | None = None
-    level: Literal["rigid", "atomic"] | None = None
-    reach: float | None = None
-    covariance: Path | None = None
-    frames: Path | None = None
-    topology: Path | None = None
-    approximation: Literal["none", "gaussian"] | None = None
-    superposed: Annotated[bool | None, CliParameter(negative="")] = None
+def options_of(model: str) -> frozenset[str]:
+    """Names of the options that a model takes."""
+    known = {f.name for f in fields(ModelOptions)} - {"model"}
+    own = {f.name for f in fields(_FROM_FIELDS[model])} if model in _FROM_FIELDS else set()
+    return frozenset(known & own | set(_FROM_FILES.get(model, ())))
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where a model that needs more than numbers finds it: the structure and its file."""
-
-    structure: AtomicStructure
-    path: Path
-    select: str | None = None
-
-
-def build_model(
-    options: ModelOptions, source: Source | None = None, *, for_fit: bool = False
-) -> DisorderModel:
-    """Build the model that the options name.
+def load_model(
+    path: Path,
+    atoms: StructureOptions,
+    options: ModelOptions,
+    *,
+    adps: str = "model",
+    for_fit: bool = False,
+) -> tuple[AtomicStructure, DisorderModel]:
+    """Read a structure and build the model, or the sum of models, that the options name.
 
     Parameters
     ----------
+    path : Path
+        Of the structure.
+    atoms : StructureOptions
     options : ModelOptions
-    source : Source, optional
-        Structure that moves, for models whose bodies or frames belong to it.
+    adps : str
+        As the intensity is to be computed; with "file" the structure gets the ADPs that its file
+        means.
     for_fit : bool
         Fill numbers that were not given with a start for a fit.
 
+    Returns
+    -------
+    structure : AtomicStructure
+        With an ensemble: atoms at the mean of the frames.
+    model : DisorderModel
+
     Raises
     ------
-    InputError
-        If a number that the model needs is missing, or an option is of another model.
+    InputError, FormatError, MissingFileError
+        If something that a model needs is missing, an option is of another model, or a file
+        cannot be read or does not fit the structure.
     """
+    _check_options(options, adps, for_fit=for_fit)
+    frames = None
+    if "ensemble" in options.model and options.ensemble is None:
+        structure, frames = load_frames(path, atoms, options)
+    else:
+        structure = load_structure(path, atoms)
+    if "ensemble" in options.model and options.ensemble is not None:
+        frames = _frames_of(structure, path, atoms, options, options.ensemble)
+    models: list[DisorderModel] = []
+    for name in options.model:
+        if name == "tls":
+            groups = _tls_groups(options.tls_file or path, structure)
+            if adps == "file" and _are_residual(path, options):
+                structure = add_tls_to_adps(structure, groups)
+            models.append(RigidBodies.from_tls(groups, structure))
+        elif name == "ensemble" and frames is not None:
+            ensemble = make_ensemble(frames, options)
+            structure = ensemble.coherent_unit(structure)
+            models.append(ensemble)
+        elif name == "covariance":
+            models.append(_covariance(options))
+        else:
+            values = _field_values(name, options, structure)
+            start = _START_OF_FIT if for_fit and name == "liquid-like" else {}
+            for field, value in start.items():
+                values.setdefault(field, value)
+            models.append(_FROM_FIELDS[name](**values))
+    total = models[0]
+    for model in models[1:]:
+        total = total + model
+    return structure, total
+
+
+def load_frames(
+    path: Path, atoms: StructureOptions, options: EnsembleOptions
+) -> tuple[AtomicStructure, FloatArray]:
+    """Read frames (n_frames, n_atoms, 3) [Å] and the structure that they are of."""
+    stride = 1 if options.stride is None else options.stride
+    structure, frames = read_ensemble(
+        path, options.topology, atoms.cell, atoms.space_group, atoms.select, stride
+    )
+    if len(frames) < 2:
+        raise InputError(f"{path}: expected at least 2 models or frames, found {len(frames)}")
+    return structure, frames
+
+
+def make_ensemble(frames: FloatArray, options: EnsembleOptions) -> Ensemble:
+    """Make the model of frames; a number or word that was not given is the model's own."""
+    values: dict[str, Any] = {
+        name: getattr(options, name)
+        for name in ("approximation", "damped")
+        if getattr(options, name, None) is not None
+    }
+    weights = None if options.weights is None else read_numbers("--weights", options.weights)
+    return Ensemble(frames, weights, superposed=bool(options.superpose), **values)
+
+
+def _check_options(options: ModelOptions, adps: str, *, for_fit: bool) -> None:
+    """Check that each option is of a named model, and that none is missing."""
+    named = options.model
+    if not named or len(set(named)) < len(named):
+        raise InputError(f"--model: expected names, each once, got {' '.join(named) or 'none'}")
+    every = [*_FROM_FIELDS, *(name for name in _FROM_FILES if name not in _FROM_FIELDS)]
     for f in fields(options):
-        owners = _BELONGS.get(f.name)
-        if owners and getattr(options, f.name) is not None and options.model not in owners:
+        if f.name == "model" or getattr(options, f.name) is None:
+            continue
+        owners = [name for name in every if f.name in options_of(name)]
+        if not set(owners) & set(named):
             raise InputError(
-                f"--{f.name.replace('_', '-')} belongs to --model {' or '.join(owners)}, "
-                f"got {options.model}"
+                f"--{flag_name(f.name)} belongs to --model {' or '.join(owners)}, "
+                f"got {' and '.join(named)}"
             )
-    if options.model == "uncorrelated":
-        return Uncorrelated()
-    if options.model == "liquid-like":
-        return _liquid_like(options, for_fit=for_fit)
-    if options.model == "covariance":
-        return Covariance(_read_covariance(options.covariance))
-    if options.model == "elastic-network":
-        return ElasticNetwork(**_given(options, kind="network", nodes="nodes", cutoff="cutoff",
-            distance_edges="distance_edges", spring_constants="spring_constants", scale="scale",
-            n_modes="n_modes", coherence="coherence"))  # fmt: skip
-    if options.model == "lattice-vibrations":
-        return _lattice_vibrations(options)
-    return _of_a_structure(options, source)
+    for name in named:
+        needed = _NEEDED.get(name, ())
+        missing = [n for n in needed if getattr(options, n) is None]
+        if missing and not (for_fit and name == "liquid-like"):
+            flags = " and ".join(f"--{flag_name(n)}" for n in needed)
+            raise InputError(f"--model {name} needs {flags}")
+    if "rigid-body" in named and options.translation is None and options.libration is None:
+        raise InputError("--model rigid-body needs --translation or --libration")
+    if options.tls_adps is not None and adps != "file":
+        raise InputError(f"--tls-adps needs --adps file, got {adps}")
 
 
-def _of_a_structure(options: ModelOptions, source: Source | None) -> DisorderModel:
-    """Models whose bodies, groups or frames belong to a structure."""
-    if options.model == "rigid-body":
-        bodies = None
-        if options.bodies is not None:
-            bodies = bodies_of(_needed(source, options.model).structure, options.bodies)
-        return RigidBody(
-            translation=_tensor("translation", options.translation),
-            libration=None
-            if options.libration is None
-            else _tensor("libration", options.libration),
-            screw=_screw(options.screw),
-            bodies=bodies,
-        )
-    known = _needed(source, options.model)
-    if options.model == "tls":
-        path = options.tls_file or known.path
-        groups = read_tls_groups(path, known.structure)
-        if not groups:
-            raise InputError(f"{path}: --model tls needs TLS groups, found none")
-        return RigidBodies.from_tls(groups, known.structure)
-    if options.frames is None:
-        raise InputError("--model ensemble needs --frames FILE")
-    _, frames = read_ensemble(options.frames, options.topology, select=known.select)
-    return Ensemble(
-        frames,
-        approximation=options.approximation or "none",
-        superposed=bool(options.superposed),
-    )
+def _field_values(name: str, options: ModelOptions, structure: AtomicStructure) -> dict[str, Any]:
+    """Fields of a model that were given, as the model takes them."""
+    values: dict[str, Any] = {}
+    for field in sorted(options_of(name)):
+        value = getattr(options, field)
+        if value is None:
+            continue
+        flag = f"--{flag_name(field)}"
+        if field in ("translation", "libration"):
+            value = _tensor(flag, value)
+        elif field == "screw":
+            value = _nine(flag, value)
+        elif field == "rms_displacement":
+            value = _one_or_three(flag, value)
+        elif field == "order":
+            value = _order(value)
+        elif field == "bodies":
+            kind = len(value) == 1 and value[0] in KINDS_OF_BODIES
+            value = bodies_of(structure, value[0] if kind else value)
+        values[field] = value
+    return values
 
 
-def _needed(source: Source | None, model: str) -> Source:
-    if source is None:
-        raise InputError(f"--model {model} cannot be used here: it needs a structure's file")
-    return source
-
-
-def _given(options: ModelOptions, **names: str) -> dict[str, Any]:
-    """Fields of a model from the options that were given."""
-    values = {field: getattr(options, name) for field, name in names.items()}
-    return {field: value for field, value in values.items() if value is not None}
-
-
-def _lattice_vibrations(options: ModelOptions) -> LatticeVibrations:
-    if options.n_cells is None:
-        raise InputError("--model lattice-vibrations needs --n-cells")
-    given = _given(options, level="level", kind="network", cutoff="cutoff", scale="scale",
-        distance_edges="distance_edges", spring_constants="spring_constants", reach="reach",
-    )  # fmt: skip
-    if options.order is not None:
-        given["order"] = _order(options.order)
-    return LatticeVibrations(options.n_cells, **given)
-
-
-def _order(order: str) -> str | int:
-    if order == "exact":
-        return order
+def _order(text: str) -> str | int:
+    if text in ("", "exact"):
+        return "exact"
     try:
-        return int(order)
+        return int(text)
     except ValueError:
-        raise InputError(f"--order must be exact or a whole number, got {order!r}") from None
+        raise InputError(f"--order must be exact or a whole number, got {text!r}") from None
 
 
-def _screw(numbers: tuple[float, ...] | None) -> FloatArray | None:
-    if numbers is None:
-        return None
-    if len(numbers) != 9:
-        raise InputError(f"--screw must be nine numbers, row by row, got {len(numbers)}")
-    return np.reshape(numbers, (3, 3))
-
-
-def _liquid_like(options: ModelOptions, *, for_fit: bool) -> LiquidLike:
-    sigma, length = options.rms_displacement, options.correlation_length
-    if for_fit:
-        sigma = (0.4,) if sigma is None else sigma
-        length = 8.0 if length is None else length
-    if sigma is None or length is None:
-        raise InputError("--model liquid-like needs --rms-displacement and --correlation-length")
-    numbers = tuple(float(x) for x in np.atleast_1d(sigma))
+def _one_or_three(flag: str, numbers: tuple[float, ...]) -> float | tuple[float, ...]:
     if len(numbers) not in (1, 3):
-        raise InputError(f"--rms-displacement must be one number or three, got {len(numbers)}")
-    return LiquidLike(
-        rms_displacement=numbers[0] if len(numbers) == 1 else numbers,
-        correlation_length=length,
-        kernel=options.kernel or "exponential",
-        coherence=options.coherence or "asu",
-        order=_order(options.order or "exact"),
-        cutoff=options.cutoff,
-        form=options.form or "pairs",
-    )
+        raise InputError(f"{flag} must be one number or three (x y z), got {len(numbers)}")
+    return numbers[0] if len(numbers) == 1 else numbers
 
 
-def _tensor(name: str, numbers: tuple[float, ...] | None) -> FloatArray:
-    if numbers is None:
-        raise InputError(f"--model rigid-body needs --{name}")
+def _tensor(flag: str, numbers: tuple[float, ...]) -> FloatArray:
     if len(numbers) == 1:
         return numbers[0] * np.eye(3)
     if len(numbers) != 6:
         raise InputError(
-            f"--{name} must be one number or six (xx yy zz xy xz yz), got {len(numbers)}"
+            f"{flag} must be one number or six (xx yy zz xy xz yz), got {len(numbers)}"
         )
     xx, yy, zz, xy, xz, yz = numbers
     return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
 
 
-def _read_covariance(path: Path | None) -> np.ndarray:
-    if path is None:
-        raise InputError("--model covariance needs --covariance FILE.npy")
+def _nine(flag: str, numbers: tuple[float, ...]) -> FloatArray:
+    if len(numbers) != 9:
+        raise InputError(f"{flag} must be nine numbers, row by row, got {len(numbers)}")
+    return np.array(numbers).reshape(3, 3)
+
+
+def _tls_groups(path: Path, structure: AtomicStructure) -> tuple[TlsGroup, ...]:
+    groups = read_tls_groups(path, structure)
+    if not groups:
+        raise InputError(
+            f"{path}: no TLS groups of these atoms (REMARK 3, or _pdbx_refine_tls of mmCIF): "
+            "give a file that has them with --tls-file"
+        )
+    return groups
+
+
+def _are_residual(path: Path, options: ModelOptions) -> bool:
+    """Whether the ADPs of a structure's file leave out what TLS describes."""
+    if options.tls_adps in (None, "auto"):
+        said = are_adps_residual(path)
+        if said is None:
+            logger.info("%s does not say whether its ADPs hold TLS: taken as total", path)
+        return bool(said)
+    return options.tls_adps == "residual"
+
+
+def _frames_of(
+    structure: AtomicStructure,
+    path: Path,
+    atoms: StructureOptions,
+    options: ModelOptions,
+    file: Path,
+) -> FloatArray:
+    """Frames of a file beside the structure, after checking that they are of its atoms."""
+    holds_names = file.name.lower().removesuffix(".gz").endswith(MODEL_SUFFIXES)
+    topology = path if options.topology is None and not holds_names else options.topology
+    stride = 1 if options.stride is None else options.stride
+    cell, group = structure.cell, structure.space_group
+    found, frames = read_ensemble(file, topology, cell, group, atoms.select, stride)
+    if found.n_atoms != structure.n_atoms:
+        raise InputError(
+            f"{file}: expected frames of the {structure.n_atoms} atoms of {path}, "
+            f"found {found.n_atoms}"
+        )
+    wrong = np.flatnonzero(found.elements != structure.elements)
+    if len(wrong):
+        first = int(wrong[0])
+        raise InputError(
+            f"{file}: expected the atoms of {path} in their order, atom {structure.label(first)}, "
+            f"found {found.label(first)}"
+        )
+    other = np.flatnonzero(found.names != structure.names)
+    if len(other):
+        first = int(other[0])
+        logger.warning(
+            "%s: names of %d atoms are not those of %s, the first %s for %s",
+            file, len(other), path, found.label(first), structure.label(first),
+        )  # fmt: skip
+    return frames
+
+
+def _covariance(options: ModelOptions) -> Covariance:
+    given = (options.covariance, options.covariance_factor)
+    if (given[0] is None) == (given[1] is None):
+        raise InputError(
+            "--model covariance needs --covariance FILE.npy or --covariance-factor FILE.npy"
+        )
+    if options.covariance is not None:
+        return Covariance(read_numbers("--covariance", options.covariance))
+    factor = read_numbers("--covariance-factor", options.covariance_factor or Path())
+    return Covariance(factor=factor)
+
+
+def read_numbers(flag: str, path: Path) -> FloatArray:
+    """Read an array of real numbers from a .npy file.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such file.
+    FormatError
+        If it holds no such array.
+    """
     if not path.is_file():
-        raise MissingFileError(f"{path}: no such file")
+        raise MissingFileError(f"{flag}: {path}: no such file")
     try:
         with path.open("rb") as file:
             values = np.load(file, allow_pickle=False)
     except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise FormatError(f"{path}: not a .npy file of numbers: {error}") from None
+        raise FormatError(f"{flag}: {path}: not a .npy file of numbers: {error}") from None
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf":
         found = values.dtype if isinstance(values, np.ndarray) else "an archive"
-        raise FormatError(f"{path}: expected a .npy file of real numbers, found {found}")
+        raise FormatError(f"{flag}: {path}: expected a .npy file of real numbers, found {found}")
     return values.astype(np.float64)
