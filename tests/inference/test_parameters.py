@@ -99,6 +99,11 @@ def test_one_name_may_stand_alone():
     )
 
 
+def test_arrays_stay_where_no_name_is_given():
+    anisotropic = LiquidLike((0.1, 0.2, 0.3), 5.0)
+    assert ParameterVector.of(anisotropic, None).names == ("correlation_length",)
+
+
 # --- 5 errors ------------------------------------------------------------
 
 
@@ -115,6 +120,12 @@ def test_one_name_may_stand_alone():
             ("translation",),
             "translation of RigidBody is an array: only numbers",
         ),
+        (
+            LiquidLike((0.1, 0.2, 0.3), 5.0),
+            ("rms_displacement",),
+            "rms_displacement of LiquidLike is an array: only numbers",
+        ),
+        (START + Uncorrelated(), None, "expected one model, got a sum: it cannot be refined yet"),
         (LiquidLike(9.0, 5.0), None, "rms_displacement must start between 0.001 and 5 Å, got 9"),
         (LiquidLike(0.0, 5.0), None, "rms_displacement must start between 0.001 and 5 Å, got 0"),
         (LiquidLike(0.3, 1e5), None, "correlation_length must start between 0.01 and 10000 Å, got"),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from offbragg.conventions import FloatArray
-from offbragg.disorder.base import DisorderModel, Parameter
+from offbragg.disorder.base import DisorderModel, Parameter, SumOfModels
 from offbragg.errors import InputError
 
 
@@ -34,9 +34,16 @@ class ParameterVector:
         Raises
         ------
         InputError
-            If the model has no such parameter, or none at all, or one starts out of bounds.
+            If the model has no such parameter, or none at all, or one starts out of bounds; or
+            the model is a sum, of which nothing can be refined yet.
         """
-        numbers = [name for name, limits in model.refinable.items() if limits.shape == ()]
+        if isinstance(model, SumOfModels):
+            raise InputError("refine: expected one model, got a sum: it cannot be refined yet")
+        numbers = [
+            name
+            for name, limits in model.refinable.items()
+            if limits.shape == np.shape(getattr(model, name)) == ()
+        ]
         known = ", ".join(numbers) or "none"
         names = tuple(numbers) if refine is None else tuple(refine)
         if isinstance(refine, str):

@@ -15,6 +15,7 @@ from offbragg.crystal.cell import Cell, check_cells_agree
 from offbragg.crystal.grid import HklGrid
 from offbragg.crystal.structure import AtomicStructure
 from offbragg.crystal.symmetry import laue_rotations
+from offbragg.differentiable import MapOperator
 from offbragg.disorder.base import DisorderModel
 from offbragg.errors import InputError
 from offbragg.inference.background import Background
@@ -30,12 +31,14 @@ from offbragg.maps.provenance import make_step
 from offbragg.maps.shells import isotropic_shells, shell_mean
 from offbragg.maps.symmetrize import UniqueVoxels, unique_voxels
 from offbragg.runtime import SILENT, Progress
+from offbragg.scattering.displacements import Displacements
+from offbragg.scattering.engine import Engine
 from offbragg.simulation import simulate
 
 logger = logging.getLogger(__name__)
 
-# Step of the finite differences of the model, in a parameter's logarithm or unit: the error of a
-# simulation, about 1e-6 of its mean and smooth in the parameters, is far below the difference.
+# Step of finite differences, where a model's map has no derivatives, in a parameter's logarithm or
+# unit: the error of a simulation, about 1e-6 of its mean, is far below the difference.
 DIFFERENCE_STEP = 5e-3
 STEP_TOLERANCE = 1e-5
 # A map that varies less than this beyond its background, as a fraction, is rounding.
@@ -251,6 +254,31 @@ class _Evaluator:
         return self.last[key]
 
     def derivatives(self, vector: FloatArray) -> FloatArray:
+        """Derivatives (n_unique, n_parameters) by the solver's vector."""
+        model = self.vector.model_at(vector)
+        if model.is_truncated or model.has_closed_form:
+            return self._differences(vector)
+        unit = model.coherent_unit(self.structure)
+        operator = MapOperator(
+            unit,
+            model.with_adps(unit, self.settings.adps),
+            self.data.own_grid,
+            Engine(rtol=self.settings.rtol),
+            voxel_average=bool(self.settings.voxel_average),
+        )
+        columns = []
+        for name, slope in zip(self.vector.names, self.vector.slopes(vector), strict=True):
+            change = model.tangent(unit, {name: slope})
+            if self.settings.adps == "file":
+                # The remainder gives way to what the model takes: V_ii stays.
+                own = change.u_aniso(unit.n_atoms)
+                change = change + Displacements(independent=-own)
+            self.n_evaluations += 1
+            self.progress.step()
+            columns.append(operator.product(change).reshape(-1)[self.data.voxels.index])
+        return np.stack(columns, axis=1)
+
+    def _differences(self, vector: FloatArray) -> FloatArray:
         """Forward differences (n_unique, n_parameters); towards the inside at an upper bound."""
         here = self(vector)
         columns = []
