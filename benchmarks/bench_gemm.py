@@ -30,11 +30,11 @@ def main() -> None:
     out = np.empty((n_blas, n_blas))
 
     def blas_rate() -> float:
-        return 2.0 * n_blas**3 / best_of(3, lambda: np.matmul(a, b, out=out))
+        return 2.0 * n_blas**3 / best_of(5, lambda: np.matmul(a, b, out=out))
 
     rates = [blas_rate()]
     seconds = best_of(
-        2, lambda: diffuse_intensity(q, structure.positions, f, v, method="gemm", rtol=RTOL)
+        5, lambda: diffuse_intensity(q, structure.positions, f, v, method="gemm", rtol=RTOL)
     )
     rates.append(blas_rate())
     n_flops = GemmPlan.build(q, f, v, RTOL).n_flops

@@ -7,9 +7,10 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info
 
 from offbragg.errors import InputError
-from offbragg.runtime import SILENT, count_workers, iter_chunks, map_in_order
+from offbragg.runtime import SILENT, count_workers, iter_chunks, map_in_order, one_blas_thread
 
 QUICK = settings(deadline=None, derandomize=True, max_examples=50)
 # Long enough for another thread to overtake, short enough not to be felt.
@@ -112,6 +113,17 @@ def test_an_error_in_the_items_reaches_the_caller(n_workers):
 
     with pytest.raises(InputError, match="no more"):
         list(map_in_order(lambda x: x, broken(), n_workers))
+
+
+def test_matrix_products_run_in_one_thread_within_and_in_as_many_as_before_after():
+    def blas_threads():
+        return [x["num_threads"] for x in threadpool_info() if x["user_api"] == "blas"]
+
+    before = blas_threads()
+    assert before
+    with one_blas_thread():
+        assert set(blas_threads()) == {1}
+    assert blas_threads() == before
 
 
 @pytest.mark.parametrize("n", [0, -1])

@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from functools import cache
 from typing import Protocol, TypeVar
+
+from threadpoolctl import ThreadpoolController
 
 from offbragg.errors import InputError
 
@@ -89,3 +93,21 @@ def map_in_order(
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def one_blas_thread() -> AbstractContextManager[object]:
+    """Return a context in which matrix products run in the thread that calls them.
+
+    For work that is spread over threads already: BLAS threads beside those only wait for them.
+
+    >>> with one_blas_thread():
+    ...     pass
+    """
+    limit: AbstractContextManager[object] = _controller().limit(limits=1, user_api="blas")
+    return limit
+
+
+@cache
+def _controller() -> ThreadpoolController:
+    """The libraries that are loaded, looked for once."""
+    return ThreadpoolController()

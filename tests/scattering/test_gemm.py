@@ -4,7 +4,6 @@ Oracles: `tests.oracles.diffuse_sum` (plain sums through relative displacements)
 differences, and the printed formulas for first and second derivatives.
 """
 
-import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -277,21 +276,21 @@ def test_hessian_is_symmetric():
     assert left == pytest.approx(right, rel=RTOL_ADJOINT)
 
 
-def test_results_do_not_depend_on_the_number_of_threads():
-    q, positions, f, v = problem(31, 70, 200)
-    d, residual = symmetric(np.random.default_rng(0), 70), np.ones(200)
-    before = numba.get_num_threads()
+@pytest.mark.parametrize("n_workers", [2, 5, 20])
+def test_results_do_not_depend_on_the_number_of_threads(monkeypatch, n_workers):
+    # 300 atoms: eight strips a panel; small memory: many panels.
+    q, positions, f, v = problem(31, 300, 200)
+    d, residual = symmetric(np.random.default_rng(0), 300), np.ones(200)
     results = []
-    for n_threads in (1, before):
-        numba.set_num_threads(n_threads)
+    for n in (1, n_workers):
+        monkeypatch.setattr("offbragg.scattering.gemm.count_workers", lambda n=n: n)
         results.append(
             (
-                diffuse_gemm(q, positions, f, v),
-                gemm_product(q, positions, f, v, d),
-                gemm_gradient(q, positions, f, v, residual),
+                diffuse_gemm(q, positions, f, v, max_memory=2e7),
+                gemm_product(q, positions, f, v, d, max_memory=2e7),
+                gemm_gradient(q, positions, f, v, residual, max_memory=2e7),
             )
         )
-    numba.set_num_threads(before)
     for one, other in zip(*results, strict=True):
         assert np.array_equal(one, other)
 

@@ -20,6 +20,9 @@ _ROUNDER = 6755399441055744.0
 _LN2_HIGH, _LN2_LOW = 0.6931471803691238, 1.9082149292705877e-10
 _HALF_PI = (1.5707963267341256, 6.077100506303966e-11, 2.0222662487111665e-21)
 
+# Columns of form factors that are turned at once.
+_BLOCK = 32
+
 #: Parts into which sums over pairs are cut, whatever the number of threads.
 N_PARTS = 16
 
@@ -86,6 +89,15 @@ def _dot(left, right):
     return ((a + e) + (b + f)) + ((c + g) + (d + h))
 
 
+@njit(cache=True, inline="always")
+def _amplitude(phase, exponent, re, im):
+    """(re + i im) exp(i phase + exponent), real and imaginary part."""
+    c, s = _cos_sin(phase)
+    size = 1.0 + _expm1(exponent)
+    re, im = size * re, size * im
+    return re * c - im * s, re * s + im * c
+
+
 @njit(cache=True, parallel=True)
 def phased(q, positions, form_factors, rows, shift, rates, out):
     """Amplitudes f exp(i q·r_i − shift_q rate_i): real parts, then as many rows imaginary parts.
@@ -99,11 +111,39 @@ def phased(q, positions, form_factors, rows, shift, rates, out):
         step, f = shift[iq], form_factors[rows[iq]]
         real, imaginary = out[iq], out[m + iq]
         for i in range(n):
-            c, s = _cos_sin(x * positions[0, i] + y * positions[1, i] + z * positions[2, i])
-            size = 1.0 + _expm1(-step * rates[i])
-            re, im = size * f[i].real, size * f[i].imag
-            real[i] = re * c - im * s
-            imaginary[i] = re * s + im * c
+            phase = x * positions[0, i] + y * positions[1, i] + z * positions[2, i]
+            real[i], imaginary[i] = _amplitude(phase, -step * rates[i], f[i].real, f[i].imag)
+
+
+@njit(cache=True, nogil=True)
+def phased_columns(q, positions, form_factors, rows, shift, rates, out):
+    """As `phased`, an atom a row: out (n, 2m), real parts in the first m columns."""
+    m, n = len(rows), len(rates)
+    x, y, z = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
+    re, im = np.empty((_BLOCK, _BLOCK)), np.empty((_BLOCK, _BLOCK))
+    for first in range(0, m, _BLOCK):
+        n_q = min(_BLOCK, m - first)
+        for iq in range(n_q):
+            row = rows[first + iq]
+            x[iq], y[iq], z[iq] = q[row, 0], q[row, 1], q[row, 2]
+        for first_atom in range(0, n, _BLOCK):
+            n_atoms = min(_BLOCK, n - first_atom)
+            # Form factors lie the other way round: turned block by block.
+            for iq in range(n_q):
+                f = form_factors[rows[first + iq]]
+                for i in range(n_atoms):
+                    re[i, iq], im[i, iq] = f[first_atom + i].real, f[first_atom + i].imag
+            for i in range(n_atoms):
+                atom = first_atom + i
+                a, b, c = positions[0, atom], positions[1, atom], positions[2, atom]
+                rate = rates[atom]
+                real = out[atom, first : first + n_q]
+                imaginary = out[atom, m + first : m + first + n_q]
+                steps, own_re, own_im = shift[first : first + n_q], re[i], im[i]
+                for iq in range(n_q):
+                    phase = x[iq] * a + y[iq] * b + z[iq] * c
+                    exponent = -steps[iq] * rate
+                    real[iq], imaginary[iq] = _amplitude(phase, exponent, own_re[iq], own_im[iq])
 
 
 @njit(cache=True, inline="always")
@@ -184,115 +224,124 @@ def cheapest_panels(reach, node_cost, row_cost):
     return starts[: n_panels + 1].copy(), orders[:n_panels].copy()
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, nogil=True)
 def kernel_tile(v, nodes, half, damping, scale, first, last, out):
-    """Rows first…n−1, columns first…last−1 of the scaled G of some nodes x_k, side by side.
+    """Columns first…last−1, from row ``first`` on, of the scaled G of some nodes x_k.
 
     half, damping, scale (n_nodes, n): ½x_k v_ii, its exponential exp(−½x_k v_ii), and the factor of
-    each row and column. The square on the diagonal is halved.
+    each row and column. out (n_nodes · width, n − first): a column of G a row, node after node. The
+    square on the diagonal is halved.
     """
-    n, width = len(v), last - first
-    for i in prange(first, n):
-        weight = 0.5 if i < last else 1.0
-        columns = v[i, first:last]
-        for k in range(len(nodes)):
-            x, h, w, s = nodes[k], half[k, i], damping[k, i], weight * scale[k, i]
-            halves, ws, scales = half[k, first:last], damping[k, first:last], scale[k, first:last]
-            row = out[i - first, k * width : (k + 1) * width]
-            for j in range(width):
-                _, g = _kernel(x, columns[j], h + halves[j], w * ws[j])
-                row[j] = g * (s * scales[j])
+    width = last - first
+    for k in range(len(nodes)):
+        x = nodes[k]
+        halves, ws, scales = half[k, first:], damping[k, first:], scale[k, first:]
+        for j in range(width):
+            h, w, s = halves[j], ws[j], scales[j]
+            # V is symmetric: its rows are its columns.
+            column, row = v[first + j, first:], out[k * width + j]
+            for i in range(len(row)):
+                _, g = _kernel(x, column[i], h + halves[i], w * ws[i])
+                row[i] = g * (s * scales[i])
+            for i in range(width):
+                row[i] *= 0.5
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, nogil=True)
 def tangent_tile(v, direction, nodes, half, damping, scale, first, last, out):
     """As `kernel_tile`, of the derivative of G along a direction (n, n) of V."""
-    n, width = len(v), last - first
-    own = np.diag(direction).copy()
-    for i in prange(first, n):
-        weight = 0.5 if i < last else 1.0
-        columns, moved = v[i, first:last], direction[i, first:last]
-        others = own[first:last]
-        for k in range(len(nodes)):
-            x, h, w, s = nodes[k], half[k, i], damping[k, i], weight * scale[k, i]
-            halves, ws, scales = half[k, first:last], damping[k, first:last], scale[k, first:last]
-            row = out[i - first, k * width : (k + 1) * width]
-            for j in range(width):
-                e, g = _kernel(x, columns[j], h + halves[j], w * ws[j])
-                slope = x * (e * moved[j] - 0.5 * g * (own[i] + others[j]))
-                row[j] = slope * (s * scales[j])
+    width = last - first
+    own = np.diag(direction)[first:].copy()
+    for k in range(len(nodes)):
+        x = nodes[k]
+        halves, ws, scales = half[k, first:], damping[k, first:], scale[k, first:]
+        for j in range(width):
+            h, w, s = halves[j], ws[j], scales[j]
+            column, moved = v[first + j, first:], direction[first + j, first:]
+            row = out[k * width + j]
+            for i in range(len(row)):
+                e, g = _kernel(x, column[i], h + halves[i], w * ws[i])
+                slope = x * (e * moved[i] - 0.5 * g * (own[i] + own[j]))
+                row[i] = slope * (s * scales[i])
+            for i in range(width):
+                row[i] *= 0.5
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, nogil=True)
 def gradient_tile(v, nodes, half, damping, scale, first, last, weights, gradient):
-    """Add to a gradient (n, n) what weights of a tile's elements of G give through E.
+    """Turn weights of a tile's elements of G, shaped as `kernel_tile`'s out, into two sums.
 
-    weights, of the shape of `kernel_tile`'s out, is overwritten by what they give through G.
+    gradient (width, n − first) gets what they give through E, and weights is overwritten by what
+    they give through G.
     """
-    n, width = len(v), last - first
-    for i in prange(first, n):
-        columns, total = v[i, first:last], gradient[i, first:last]
-        for k in range(len(nodes)):
-            x, h, w, s = nodes[k], half[k, i], damping[k, i], scale[k, i]
-            halves, ws, scales = half[k, first:last], damping[k, first:last], scale[k, first:last]
-            row = weights[i - first, k * width : (k + 1) * width]
-            for j in range(width):
-                e, g = _kernel(x, columns[j], h + halves[j], w * ws[j])
-                b = x * row[j] * (s * scales[j])
-                total[j] += b * e
-                row[j] = b * g
+    width = last - first
+    gradient[:] = 0.0
+    for k in range(len(nodes)):
+        x = nodes[k]
+        halves, ws, scales = half[k, first:], damping[k, first:], scale[k, first:]
+        for j in range(width):
+            h, w, s = halves[j], ws[j], scales[j]
+            column, row, total = v[first + j, first:], weights[k * width + j], gradient[j]
+            for i in range(len(row)):
+                e, g = _kernel(x, column[i], h + halves[i], w * ws[i])
+                b = x * row[i] * (s * scales[i])
+                total[i] += b * e
+                row[i] = b * g
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, nogil=True)
 def curvature_tile(v, direction, nodes, half, damping, scale, first, last, weights, product):
     """As `gradient_tile`, of the derivative of that gradient along a direction (n, n) of V."""
-    n, width = len(v), last - first
-    own = np.diag(direction).copy()
-    for i in prange(first, n):
-        columns, total = v[i, first:last], product[i, first:last]
-        moved, others = direction[i, first:last], own[first:last]
-        for k in range(len(nodes)):
-            x, h, w, s = nodes[k], half[k, i], damping[k, i], scale[k, i]
-            halves, ws, scales = half[k, first:last], damping[k, first:last], scale[k, first:last]
-            row = weights[i - first, k * width : (k + 1) * width]
-            for j in range(width):
-                e, g = _kernel(x, columns[j], h + halves[j], w * ws[j])
-                b = x * row[j] * (s * scales[j])
-                mean = 0.5 * (own[i] + others[j])
-                total[j] += b * e * x * (moved[j] - mean)
-                row[j] = b * x * (e * moved[j] - g * mean)
+    width = last - first
+    own = np.diag(direction)[first:].copy()
+    product[:] = 0.0
+    for k in range(len(nodes)):
+        x = nodes[k]
+        halves, ws, scales = half[k, first:], damping[k, first:], scale[k, first:]
+        for j in range(width):
+            h, w, s = halves[j], ws[j], scales[j]
+            column, moved = v[first + j, first:], direction[first + j, first:]
+            row, total = weights[k * width + j], product[j]
+            for i in range(len(row)):
+                e, g = _kernel(x, column[i], h + halves[i], w * ws[i])
+                b = x * row[i] * (s * scales[i])
+                mean = 0.5 * (own[i] + own[j])
+                total[i] += b * e * x * (moved[i] - mean)
+                row[i] = b * x * (e * moved[i] - g * mean)
 
 
-@njit(cache=True, parallel=True)
-def add_forms(products, amplitudes, first, weights, out):
-    """Add 2 Σ_k weights_kq (row q of tile k's products · columns ``first``… of amplitudes).
+@njit(cache=True, nogil=True)
+def add_forms(products, amplitudes, weights, out):
+    """Fill out (m,) with 2 Σ_k weights_kq Σ_j (row j of tile k's products · row j of amplitudes).
 
-    products (2m, n_nodes · width), amplitudes (2m, n), weights (n_nodes, m) → out (m,).
+    products (n_nodes · width, 2m), amplitudes (at least width, 2m), weights (n_nodes, m).
     """
     n_nodes, m = weights.shape
-    width = products.shape[1] // n_nodes
-    for iq in prange(m):
-        for k in range(n_nodes):
-            total = 0.0
-            for part in range(2):
-                left = products[part * m + iq, k * width : (k + 1) * width]
-                right = amplitudes[part * m + iq, first : first + width]
-                total += _dot(left, right)
-            out[iq] += 2.0 * weights[k, iq] * total
+    width = len(products) // n_nodes
+    out[:] = 0.0
+    total = np.empty(m)
+    for k in range(n_nodes):
+        total[:] = 0.0
+        for j in range(width):
+            left, right = products[k * width + j], amplitudes[j]
+            for iq in range(m):
+                total[iq] += left[iq] * right[iq] + left[m + iq] * right[m + iq]
+        for iq in range(m):
+            out[iq] += 2.0 * weights[k, iq] * total[iq]
 
 
-@njit(cache=True, parallel=True)
-def weigh(amplitudes, first, weights, out):
-    """Fill out (2m, n_nodes · width) with amplitudes' columns times weights (n_nodes, m)."""
+@njit(cache=True, nogil=True)
+def weigh(amplitudes, weights, out):
+    """Fill out (n_nodes · width, 2m) with rows of amplitudes times weights (n_nodes, m)."""
     n_nodes, m = weights.shape
-    width = out.shape[1] // n_nodes
-    for row in prange(2 * m):
-        columns = amplitudes[row, first : first + width]
-        for k in range(n_nodes):
-            weight = weights[k, row % m]
-            filled = out[row, k * width : (k + 1) * width]
-            for j in range(width):
-                filled[j] = weight * columns[j]
+    width = len(out) // n_nodes
+    for k in range(n_nodes):
+        own = weights[k]
+        for j in range(width):
+            row, filled = amplitudes[j], out[k * width + j]
+            for iq in range(m):
+                filled[iq] = own[iq] * row[iq]
+                filled[m + iq] = own[iq] * row[m + iq]
 
 
 @njit(cache=True, parallel=True)

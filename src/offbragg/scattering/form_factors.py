@@ -94,8 +94,11 @@ def compute_form_factors(
     names, index = unique_elements(elements)
     q_squared = np.einsum("qx,qx->q", q, q)
     table = np.stack([element_form_factor(name, q_squared) for name in names], axis=1)
-    form_factors: FloatArray = table[:, index]
-    return form_factors if occupancies is None else form_factors * occupancies
+    # Not table[:, index], whose rows do not lie one after the other.
+    form_factors: FloatArray = np.take(table, index, axis=1)
+    if occupancies is not None:
+        form_factors *= occupancies
+    return form_factors
 
 
 def anomalous_form_factor(element: str, wavelength: float) -> complex:

@@ -7,7 +7,8 @@ depends on \|q\| alone and is real and symmetric,
           \approx \sum_k L_k(q^2) \frac{q^2}{x_k}\, \tilde{\mathbf e}^H \tilde G(x_k)\,
           \tilde{\mathbf e}
 
-for all q of a panel with the same few matrices: two real matrix products a node. ``ẽ`` holds
+for all q of a panel with the same few matrices: two real matrix products a node. Each thread has
+strips of columns of its own, and matrix products of one thread. ``ẽ`` holds
 ``exp(−q²v_ii/4)`` and ``G̃`` its inverse, both relative to the middle of the panel, so that what is
 interpolated in q² varies slowly.
 """
@@ -15,15 +16,19 @@ interpolated in q² varies slowly.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 
 import numpy as np
 from numpy.typing import NDArray
 
-from offbragg.conventions import FloatArray
+from offbragg.conventions import FloatArray, IntArray
 from offbragg.errors import InputError
+from offbragg.runtime import count_workers, map_in_order, one_blas_thread
 from offbragg.scattering import _gemm_kernels as kernels
 from offbragg.scattering.displacements import check_covariance
-from offbragg.scattering.gemm_plan import GemmPlan, Panel
+from offbragg.scattering.gemm_plan import MOST_WORKERS, GemmPlan, Panel
 
 # Nodes x_k (n_nodes,), and (n_nodes, n): ½x_k v_ii, exp(−½x_k v_ii), factors of rows and columns.
 _Factors = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
@@ -237,7 +242,8 @@ class _Sums:
                 f"form_factors must be {(n_q, n_atoms)}, got {self.form_factors.shape}"
             )
         for name, values in (("q", self.q), ("form_factors", self.form_factors)):
-            if not np.all(np.isfinite(values)):
+            # The sum of all is finite only if each is.
+            if not np.isfinite(values.sum()):
                 raise InputError(f"{name} must be finite, got NaN or infinity")
         if np.shape(covariance) != (n_atoms, n_atoms):
             raise InputError(
@@ -246,73 +252,110 @@ class _Sums:
         self.v = check_covariance(covariance, n_atoms)
         self.positions = np.ascontiguousarray(positions.T)
         self.plan = GemmPlan.build(self.q, self.form_factors, self.v, rtol, max_memory)
-
-    def _panels(self) -> Iterator[tuple[Panel, FloatArray, _Factors]]:
-        """Panels, their amplitudes (2m, n), and the factors of their nodes' rows and columns."""
-        n_atoms = len(self.v)
-        quarter = 0.25 * np.diag(self.v)
-        memory = np.empty(2 * max((len(p.rows) for p in self.plan.panels), default=0) * n_atoms)
-        for panel in self.plan.panels:
-            amplitudes = _shaped(memory, 2 * len(panel.rows), n_atoms)
-            kernels.phased(
-                self.q, self.positions, self.form_factors, panel.rows, panel.shift, quarter,
-                amplitudes,
-            )  # fmt: skip
-            half = 2.0 * panel.nodes[:, None] * quarter
-            scale = np.exp((panel.nodes - panel.centre)[:, None] * quarter)
-            yield panel, amplitudes, (panel.nodes, half, np.exp(-half), scale)
+        self.n_workers = min(count_workers(), MOST_WORKERS)
+        self.workspaces: SimpleQueue[tuple[FloatArray, FloatArray]] = SimpleQueue()
 
     def forward(self, direction: FloatArray) -> FloatArray:
         """Intensities, or with a direction of V their derivatives along it, (n_q,)."""
-        n_atoms = len(self.v)
         intensity = np.zeros(len(self.q))
-        tile_memory, product_memory = self._memory()
-        for panel, amplitudes, factors in self._panels():
-            total = np.zeros(len(panel.rows))
-            for first, last in self.plan.columns():
-                n_columns = len(panel.nodes) * (last - first)
-                tile = _shaped(tile_memory, n_atoms - first, n_columns)
+
+        def strip_sums(strip: _Strip) -> tuple[IntArray, FloatArray]:
+            factors, (first, last), amplitudes = strip.factors, strip.columns, strip.amplitudes
+            sums = np.empty(len(strip.panel.rows))
+            n_columns = len(strip.panel.nodes) * (last - first)
+            with self._workspace() as (tile_memory, product_memory):
+                tile = _shaped(tile_memory, n_columns, len(amplitudes))
                 if len(direction):
                     kernels.tangent_tile(self.v, direction, *factors, first, last, tile)
                 else:
                     kernels.kernel_tile(self.v, *factors, first, last, tile)
-                products = _shaped(product_memory, len(amplitudes), n_columns)
-                np.matmul(amplitudes[:, first:], tile, out=products)
-                kernels.add_forms(products, amplitudes, first, panel.weights, total)
-            intensity[panel.rows] = total
+                products = _shaped(product_memory, n_columns, amplitudes.shape[1])
+                np.matmul(tile, amplitudes, out=products)
+                kernels.add_forms(products, amplitudes, strip.panel.weights, sums)
+            return strip.panel.rows, sums
+
+        with one_blas_thread():
+            for rows, sums in map_in_order(strip_sums, self._strips(), self.n_workers):
+                intensity[rows] += sums
         return intensity
 
     def backward(self, residual: FloatArray, direction: FloatArray) -> FloatArray:
         """Gradient (n, n) of Σ residual I, or with a direction its derivative along it."""
         n_atoms = len(self.v)
-        # Lower triangle, filled strip by strip; what the diagonal gets through G_ij, all j.
-        lower, through = np.zeros((n_atoms, n_atoms)), np.zeros(n_atoms)
-        tile_memory, weighed_memory = self._memory()
-        for panel, amplitudes, factors in self._panels():
-            weights = panel.weights * residual[panel.rows]
-            for first, last in self.plan.columns():
-                width = last - first
-                n_columns = len(panel.nodes) * width
-                weighed = _shaped(weighed_memory, len(amplitudes), n_columns)
-                kernels.weigh(amplitudes, first, weights, weighed)
-                tile = _shaped(tile_memory, n_atoms - first, n_columns)
-                np.matmul(amplitudes[:, first:].T, weighed, out=tile)
+
+        def strip_sums(strip: _Strip) -> tuple[int, int, FloatArray, FloatArray]:
+            factors, (first, last), amplitudes = strip.factors, strip.columns, strip.amplitudes
+            width = last - first
+            n_columns = len(strip.panel.nodes) * width
+            own = np.empty((width, n_atoms - first))
+            with self._workspace() as (tile_memory, weighed_memory):
+                weighed = _shaped(weighed_memory, n_columns, amplitudes.shape[1])
+                weights = strip.panel.weights * residual[strip.panel.rows]
+                kernels.weigh(amplitudes, weights, weighed)
+                tile = _shaped(tile_memory, n_columns, len(amplitudes))
+                np.matmul(weighed, amplitudes.T, out=tile)
                 if len(direction):
-                    kernels.curvature_tile(self.v, direction, *factors, first, last, tile, lower)
+                    kernels.curvature_tile(self.v, direction, *factors, first, last, tile, own)
                 else:
-                    kernels.gradient_tile(self.v, *factors, first, last, tile, lower)
-                through[first:] += tile.sum(axis=1)
-                through[first:last] += tile[width:].sum(axis=0).reshape(-1, width).sum(axis=0)
+                    kernels.gradient_tile(self.v, *factors, first, last, tile, own)
+                through = tile.sum(axis=0)
+                through[:width] += tile[:, width:].sum(axis=1).reshape(-1, width).sum(axis=0)
+            return first, last, own, through
+
+        # Lower triangle, a strip a time; what the diagonal gets through G_ij, all j.
+        lower, all_through = np.zeros((n_atoms, n_atoms)), np.zeros(n_atoms)
+        with one_blas_thread():
+            for first, last, own, through in map_in_order(
+                strip_sums, self._strips(), self.n_workers
+            ):
+                lower[first:, first:last] += own.T
+                all_through[first:] += through
         gradient = np.tril(lower) + np.tril(lower, -1).T
-        gradient[np.diag_indices(n_atoms)] -= through
+        gradient[np.diag_indices(n_atoms)] -= all_through
         return gradient
 
-    def _memory(self) -> tuple[FloatArray, FloatArray]:
+    def _strips(self) -> Iterator[_Strip]:
+        """Strips of columns of every panel, each to be done by one thread."""
+        quarter = 0.25 * np.diag(self.v)
+        panels, n_atoms = self.plan.panels, len(self.v)
+        most = 2 * n_atoms * max((len(panel.rows) for panel in panels), default=0)
+        # Used in turn: fresh memory is slow the first time.
+        rooms = [np.empty(most) for _ in range(self.plan.n_panels_at_once)]
+        for number, panel in enumerate(panels):
+            amplitudes = _shaped(rooms[number % len(rooms)], n_atoms, 2 * len(panel.rows))
+            kernels.phased_columns(
+                self.q, self.positions, self.form_factors, panel.rows, panel.shift, quarter,
+                amplitudes,
+            )  # fmt: skip
+            half = 2.0 * panel.nodes[:, None] * quarter
+            scale = np.exp((panel.nodes - panel.centre)[:, None] * quarter)
+            factors = panel.nodes, half, np.exp(-half), scale
+            # The longest last: threads are busy with them while the next amplitudes are made.
+            for first, last in reversed(self.plan.columns()):
+                yield _Strip(panel, amplitudes[first:], factors, (first, last))
+
+    @contextmanager
+    def _workspace(self) -> Iterator[tuple[FloatArray, FloatArray]]:
         """Room for the largest tile, and for the largest products with amplitudes."""
-        panels = self.plan.panels
-        n_columns = self.plan.width * max((len(p.nodes) for p in panels), default=0)
-        n_rows = 2 * max((len(p.rows) for p in panels), default=0)
-        return np.empty(len(self.v) * n_columns), np.empty(n_rows * n_columns)
+        try:
+            room = self.workspaces.get_nowait()
+        except Empty:
+            panels = self.plan.panels
+            n_columns = self.plan.width * max(len(p.nodes) for p in panels)
+            n_rows = 2 * max(len(p.rows) for p in panels)
+            room = np.empty(len(self.v) * n_columns), np.empty(n_rows * n_columns)
+        yield room
+        self.workspaces.put(room)
+
+
+@dataclass(frozen=True, eq=False)
+class _Strip:
+    """Columns of a panel's matrices, with the amplitudes (n − first, 2m) from the first one on."""
+
+    panel: Panel
+    amplitudes: FloatArray
+    factors: _Factors
+    columns: tuple[int, int]
 
 
 def _shaped(memory: FloatArray, n_rows: int, n_columns: int) -> FloatArray:

@@ -37,6 +37,10 @@ _LEAST_SPREAD = 1e-9
 _ELEMENT_COST, _NODE_COST = 150.0, 3e7
 # Rows of q at most in one product: beyond, nothing is gained.
 _MOST_ROWS = 4096
+# Columns of the matrices at least in one product, where memory allows no more.
+_LEAST_WIDTH = 8
+#: Threads that are used at most.
+MOST_WORKERS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +99,11 @@ class GemmPlan:
         elements = sum((self.n_atoms - first) * (last - first) for first, last in self.columns())
         return float(sum(4 * elements * panel.weights.size for panel in self.panels))
 
+    @property
+    def n_panels_at_once(self) -> int:
+        """Panels that strips are being made or waited for of, with two strips ahead a thread."""
+        return 2 + 2 * MOST_WORKERS // max(len(self.columns()), 1)
+
     def columns(self) -> list[tuple[int, int]]:
         """First and last column of each strip of the matrices."""
         starts = range(0, self.n_atoms, self.width)
@@ -152,10 +161,14 @@ class GemmPlan:
         if not 0 < rtol < 1:
             raise InputError(f"rtol must be between 0 and 1, got {rtol}")
         n_atoms = len(covariance)
+        # Of as many threads as may ever be: memory must not decide how sums are cut.
         width = min(max(n_atoms // 8, 32), 256)
-        # Amplitudes and products of a q; matrices of a panel.
-        row_bytes = 16.0 * n_atoms + 16.0 * width * _MOST_NODES
-        fixed_bytes = 8.0 * n_atoms * width * _MOST_NODES
+        while width > _LEAST_WIDTH and _tile_bytes(n_atoms, width) > 0.3 * max_memory:
+            width //= 2
+        fixed_bytes = _tile_bytes(n_atoms, width)
+        # Amplitudes of the panels that are being worked on, products of each thread.
+        row_bytes = 16.0 * n_atoms * cls((), n_atoms, width).n_panels_at_once
+        row_bytes += 16.0 * width * _MOST_NODES * MOST_WORKERS
         most_rows = min(int((max_memory - fixed_bytes) / row_bytes), _MOST_ROWS)
         if most_rows < 1:
             needed = fixed_bytes + row_bytes
@@ -184,6 +197,11 @@ class GemmPlan:
                 weights = _lagrange(own, nodes)
                 panels.append(Panel(order[first:last], own - centre, centre, nodes, weights))
         return cls(tuple(panels), n_atoms, width)
+
+
+def _tile_bytes(n_atoms: int, width: int) -> float:
+    """Memory of matrices and gradients of strips, one and up to three results a thread."""
+    return 8.0 * n_atoms * width * (_MOST_NODES + 3) * MOST_WORKERS
 
 
 def _mean_sizes(form_factors: NDArray[np.inexact]) -> FloatArray:
