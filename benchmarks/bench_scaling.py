@@ -16,7 +16,7 @@ MOST_MEMORY = 2e9
 LARGE_CELL, N_LARGE = (64.0, 64.0, 64.0, 90.0, 90.0, 90.0), 10_000
 
 # Sizes where what grows dominates: many pairs on few voxels, few pairs on many voxels.
-ATOMS = {"splat": (400, 590, 860, 1265), "pair-nufft": (1500, 2200, 3240, 4750)}
+ATOMS = {"splat": (700, 1030, 1510, 2215), "pair-nufft": (1500, 2200, 3240, 4750)}
 SAMPLINGS = ((2, 2, 2), (3, 3, 2), (3, 3, 4), (4, 4, 5))
 N_FEW = 40
 CASES = ("splat pairs", "splat voxels", "pair-nufft pairs", "pair-nufft voxels", "large cell")

@@ -1,14 +1,25 @@
 """`MapOperator`: the map, its derivative, and the transpose, over copies and voxels."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from tests.oracles import blocks
 from tests.strategies import CRYSTALS, random_covariance, random_structure, random_u
 
-from offbragg import Covariance, HklGrid, InputError, LiquidLike, RigidBody, simulate
+from offbragg import (
+    Covariance,
+    HklGrid,
+    InputError,
+    LatticeVibrations,
+    LiquidLike,
+    RigidBody,
+    simulate,
+)
 from offbragg.differentiable import MapOperator
 from offbragg.scattering import Displacements, Engine
+from offbragg.scattering.displacements import values_of
 
 DOT_RTOL = 1e-9  # the same sums, transposed, in another order
 NUFFT_RTOL = 1e-6  # single precision is not used at rtol = 1e-6
@@ -32,7 +43,11 @@ def symmetric(rng, v):
 
 def inner(one, other):
     """Sum over every element of two Displacements."""
-    total = np.sum(np.asarray(one.correlated) * other.correlated)
+    total = 0.0
+    if other.correlated is not None:
+        total += np.sum(np.asarray(one.correlated) * other.correlated)
+    if other.pairs is not None:
+        total += np.sum(values_of(one.pairs) * values_of(other.pairs))
     if other.independent is not None:
         total += np.sum(one.independent * other.independent)
     return total
@@ -109,6 +124,66 @@ def test_parameters_of_models_get_their_gradients():
         assert found[name] == pytest.approx(expected, rel=1e-4)
 
 
+#: Motions across copies: isotropic and tensors, turned copies, lattice neighbours.
+ACROSS = {
+    "crystal": LiquidLike(0.3, 1.0, coherence="crystal"),
+    "crystal, gaussian": LiquidLike(0.3, 2.5, kernel="gaussian", coherence="crystal", cutoff=9.0),
+    "crystal, tensor": LiquidLike((0.2, 0.3, 0.25), 2.0, coherence="crystal", cutoff=9.0),
+    "cut": LiquidLike(0.3, 4.0, cutoff=6.0),
+    "cut, tensor": LiquidLike(
+        ((0.3, 0.05, 0.0), (0.05, 0.2, -0.02), (0.0, -0.02, 0.25)), 4.0, cutoff=6.0
+    ),
+    "tensor": LiquidLike((0.2, 0.3, 0.25), 4.0),
+    "vibrations, rigid": LatticeVibrations(
+        (2, 2, 2), distance_edges=(5.0, 9.0), spring_constants=(1.0, 0.6), level="rigid"
+    ),
+    "vibrations, atomic": LatticeVibrations(
+        (2, 2, 2), distance_edges=(5.0, 9.0), spring_constants=(1.0, 0.6), level="atomic"
+    ),
+}
+
+
+@pytest.mark.parametrize("averaged", [False, True])
+@pytest.mark.parametrize("name", ACROSS)
+def test_parameters_of_motions_across_copies_get_their_gradients(name, averaged):
+    # Tensors along the cell's axes have the symmetry of P 21 21 21.
+    model = ACROSS[name]
+    rng = np.random.default_rng(10)
+    structure = random_structure(rng, 5, (7.0, 8.0, 9.0, 90.0, 90.0, 90.0), "P 21 21 21")
+    grid = HklGrid.from_resolution(structure.cell, 3.0, (2, 2, 2))
+    values = np.where(grid.within(), rng.normal(size=grid.shape), 0.0)
+    unit, engine = model.coherent_unit(structure), Engine(rtol=1e-7)
+    moves = model.displacements(unit)
+    operator = MapOperator(unit, moves, grid, engine, voxel_average=averaged)
+    pulled = model.pullback(unit, operator.gradient(values))
+    own = model.parameters(unit)
+    direction = {n: _possible(rng.normal(size=x.shape)) for n, x in own.items()}
+    along = operator.product(model.tangent(unit, direction))
+    assert sum(np.sum(pulled[n] * direction[n]) for n in own) == pytest.approx(
+        np.nansum(values * along), rel=NUFFT_RTOL
+    )
+    step = 1e-4
+
+    def at(x):
+        moved = model.with_parameters({n: own[n] + x * direction[n] for n in own})
+        cut = model.displacements(unit).pairs
+        if isinstance(moved, LiquidLike) and moved.has_closed_form:
+            # The default cut-off goes with γ; what is derived is the kernel.
+            moved = replace(moved, cutoff=cut.cutoff)
+        return simulate(structure, moved, grid, rtol=1e-7, voxel_average=averaged).intensity
+
+    slopes = (at(step) - at(-step)) / (2 * step)
+    # A kernel that is cut can make an intensity negative, which a map does not show.
+    shown = at(0.0) > 1e-3 * np.nanmean(at(0.0))
+    error = np.abs(along - slopes)[shown]
+    assert error.max() < SLOPE_RTOL * np.nanmax(np.abs(slopes))
+
+
+def _possible(change):
+    """A change of a parameter: symmetric where it is a matrix."""
+    return 0.5 * (change + change.T) if change.ndim == 2 else change
+
+
 def test_low_rank_covariances_give_the_gradient_of_dense_ones():
     rng, structure, _ = made(6, "triclinic")
     grid = HklGrid.from_resolution(structure.cell, 3.0)
@@ -149,10 +224,3 @@ def test_what_has_no_derivative_is_named(engine, message):
     grid = HklGrid.from_resolution(structure.cell, 4.0)
     with pytest.raises(InputError, match=message):
         MapOperator(structure, Displacements(v), grid, engine)
-
-
-def test_motions_across_copies_are_refused():
-    _, structure, _ = made(9, "triclinic")
-    moves = LiquidLike(0.3, 3.0, coherence="crystal").displacements(structure)
-    with pytest.raises(InputError, match="derivatives by V need a covariance within one unit"):
-        MapOperator(structure, moves, HklGrid.from_resolution(structure.cell, 4.0))

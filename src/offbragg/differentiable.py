@@ -38,7 +38,7 @@ class MapOperator:
         The atoms that move together, with cell and space group: what a model's `coherent_unit`
         gives.
     displacements : Displacements
-        V, within one unit.
+        V within one unit, or of pairs across the crystal.
     grid : HklGrid
         Its hkl count; the unit's cell gives q.
     engine : Engine
@@ -49,7 +49,7 @@ class MapOperator:
     Raises
     ------
     InputError
-        If motions reach across copies, or the method has no derivatives.
+        If the method has no derivatives.
 
     Examples
     --------
@@ -71,8 +71,6 @@ class MapOperator:
     voxel_average: bool = False
 
     def __post_init__(self) -> None:
-        if self.displacements.pairs is not None:
-            raise InputError("derivatives by V need a covariance within one unit")
         if self.engine.method not in ("auto", "splat", "pair-nufft"):
             raise InputError(
                 f"method must be one of auto splat pair-nufft, got {self.engine.method!r}"
@@ -130,8 +128,9 @@ class MapOperator:
         Returns
         -------
         Displacements
-            ``correlated`` in the form of V and ``independent`` (n, 3, 3): derivatives by every
-            element as if it were free, as `DisorderModel.pullback` takes them.
+            ``correlated`` in the form of V, or ``pairs`` in the order of V's, and ``independent``
+            (n, 3, 3): derivatives by every element as if it were free, as
+            `DisorderModel.pullback` takes them.
         """
         values = np.where(self.grid.within(), map_gradient, 0.0)
         total: Displacements | None = None

@@ -22,7 +22,7 @@ from tests.strategies import CRYSTALS, random_covariance, random_structure
 
 from offbragg.crystal.cell import Cell
 from offbragg.errors import InputError
-from offbragg.scattering import pair_nufft, pair_terms
+from offbragg.scattering import pair_terms
 from offbragg.scattering.displacements import (
     Displacements,
     LowRank,
@@ -480,14 +480,3 @@ def test_what_it_cannot_do_is_refused():
     series = nufft_of("dense", order=2)
     with pytest.raises(InputError, match="derivatives need order='exact'"):
         series.product(series.pair_sum.displacements)
-    v = moves("dense").correlated
-    listed = Displacements(
-        independent=still(N, np.diagonal(v)), pairs=Listed(STRUCTURE.positions, v)
-    )
-    with pytest.raises(InputError, match="derivatives by V need a covariance within one unit"):
-        nufft_of(displacements=listed).gradient(np.zeros(nufft_of().pair_sum.lattice.shape))
-
-
-def test_the_module_knows_when_single_precision_is_enough():
-    assert nufft_of(rtol=1e-4)._precision[0] is np.float32
-    assert nufft_of(rtol=0.5 * pair_nufft._SINGLE_PRECISION)._precision[0] is np.float64

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,7 +15,7 @@ from offbragg.disorder.base import ENGINE, DisorderModel, Parameter, check_names
 from offbragg.disorder.distance_kernel import DistanceKernel, DistancePairs, reach_of
 from offbragg.disorder.halos import halo_series
 from offbragg.errors import InputError
-from offbragg.scattering.displacements import Displacements, as_scalars
+from offbragg.scattering.displacements import Displacements, PairBlock, PairValues, as_scalars
 from offbragg.scattering.engine import Engine
 from offbragg.scattering.lattice import HalfLattice
 from offbragg.scattering.pair_nufft import PairNufft
@@ -77,11 +76,6 @@ class LiquidLike(DisorderModel):
     'exact'
     """
 
-    refinable: ClassVar[Mapping[str, Parameter]] = {
-        "rms_displacement": Parameter("Å", 1e-3, 5.0),
-        "correlation_length": Parameter("Å", 1e-2, 1e4),
-    }
-
     rms_displacement: float | tuple[float, ...] | tuple[tuple[float, ...], ...]
     correlation_length: float
     kernel: str = "exponential"
@@ -109,6 +103,17 @@ class LiquidLike(DisorderModel):
             raise InputError("form='convolution' needs coherence='crystal' and a whole order")
         if self.order != "exact" and np.ndim(self.rms_displacement) > 0:
             raise InputError("order must be 'exact' where rms_displacement is anisotropic")
+
+    @property
+    def refinable(self) -> Mapping[str, Parameter]:  # type: ignore[override]
+        """σ, in the form that it has, and γ."""
+        shape = np.shape(self.rms_displacement)
+        # Off the diagonal of a tensor σ either sign is possible.
+        lower = 1e-3 if len(shape) < 2 else -5.0
+        return {
+            "rms_displacement": Parameter("Å", lower, 5.0, shape),
+            "correlation_length": Parameter("Å", 1e-2, 1e4),
+        }
 
     @property
     def is_truncated(self) -> bool:
@@ -206,40 +211,105 @@ class LiquidLike(DisorderModel):
     def tangent(
         self, structure: AtomicStructure, direction: Mapping[str, ArrayLike]
     ) -> Displacements:
-        """Return ``dV = 2σ dσ Γ + σ² dΓ/dγ dγ`` [Å²]."""
+        """Return ``dV = dU Γ + U dΓ/dγ dγ`` [Å²], ``dU = σ dσ + dσ σ``; pairs in order."""
         check_names(self, direction)
-        by_sigma, by_length = self._slopes(structure)
-        change = float(np.asarray(direction.get("rms_displacement", 0.0))) * by_sigma
-        change += float(np.asarray(direction.get("correlation_length", 0.0))) * by_length
-        return Displacements(change)
+        u, du, d_length = self.u, self._u_change(direction), 0.0
+        if "correlation_length" in direction:
+            d_length = float(np.asarray(direction["correlation_length"]))
+
+        def change(distances: FloatArray) -> FloatArray:
+            gamma = self.correlation_at(distances)
+            slope = self._length_slope(distances) * d_length
+            return _scaled(gamma, du) + _scaled(slope, u)
+
+        if self.has_closed_form:
+            n, own = structure.n_atoms, du * np.eye(3) if np.ndim(du) == 0 else du
+            pairs = self.displacements(structure).pairs
+            assert pairs is not None
+            values = [change(_distances(block)) for block in pairs.blocks()]
+            empty = np.empty((0, *np.shape(u)))
+            return Displacements(
+                independent=np.broadcast_to(own, (n, 3, 3)).copy(),
+                pairs=PairValues(pairs, np.concatenate([empty, *values])),
+            )
+        return Displacements(change(_all_distances(structure)))
 
     def pullback(
         self, structure: AtomicStructure, gradient: Displacements
     ) -> dict[str, FloatArray]:
         """Return dO/dσ and dO/dγ, the adjoint of `tangent`."""
-        by_sigma, by_length = self._slopes(structure)
-        if gradient.correlated is None:
-            by_v = np.zeros((structure.n_atoms, structure.n_atoms))
+        u = self.u
+        by_u, by_length = np.zeros(np.shape(u)), 0.0
+        if self.has_closed_form:
+            if gradient.independent is not None:
+                own = gradient.independent.sum(axis=0)
+                by_u = by_u + (np.trace(own) if np.ndim(u) == 0 else own)
+            parts = gradient.pairs.blocks() if gradient.pairs is not None else ()
+            sums = [(_distances(block), block.covariance) for block in parts]
+        elif gradient.correlated is not None:
+            by_v = np.asarray(gradient.correlated)
+            by_v = as_scalars(by_v) if np.ndim(u) == 0 else by_v
+            sums = [(_all_distances(structure), by_v)]
         else:
-            by_v = as_scalars(np.asarray(gradient.correlated))
+            sums = []
+        for distances, by_v in sums:
+            gamma, slope = self.correlation_at(distances), self._length_slope(distances)
+            axes = distances.ndim
+            by_u = by_u + np.tensordot(gamma, by_v, axes)
+            by_length += float(np.sum(np.tensordot(slope, by_v, axes) * u))
         return {
-            "rms_displacement": np.asarray(np.sum(by_v * by_sigma)),
-            "correlation_length": np.asarray(np.sum(by_v * by_length)),
+            "rms_displacement": self._by_sigma(by_u),
+            "correlation_length": np.asarray(by_length),
         }
 
-    def _slopes(self, structure: AtomicStructure) -> tuple[FloatArray, FloatArray]:
-        """Derivatives of v_ij by σ and by γ, (n_atoms, n_atoms)."""
-        if np.ndim(self.rms_displacement) > 0 or self.has_closed_form:
-            raise InputError(
-                "derivatives by σ and γ need an isotropic rms_displacement, no cutoff, and "
-                "coherence 'asu' or 'cell'"
-            )
-        distances = DistanceKernel(structure.positions, lambda r: r, 1.0).dense()
-        gamma = self.correlation_at(distances)
-        sigma = float(np.asarray(self.rms_displacement))
+    def _u_change(self, direction: Mapping[str, ArrayLike]) -> float | FloatArray:
+        """Change of U for a change of σ, in the form of `u`."""
+        sigma = np.asarray(self.rms_displacement)
+        change = np.asarray(direction.get("rms_displacement", np.zeros(sigma.shape)), np.float64)
+        if sigma.ndim == 0:
+            return float(2.0 * sigma * change)
+        if sigma.ndim == 1:
+            return np.diag(2.0 * sigma * change)
+        u_change: FloatArray = sigma @ change + change @ sigma
+        return u_change
+
+    def _by_sigma(self, by_u: FloatArray) -> FloatArray:
+        """Derivatives by σ from those by every element of U."""
+        sigma = np.asarray(self.rms_displacement)
+        if sigma.ndim == 0:
+            return np.asarray(2.0 * sigma * by_u)
+        if sigma.ndim == 1:
+            diagonal: FloatArray = 2.0 * sigma * np.diag(by_u)
+            return diagonal
+        by_sigma: FloatArray = sigma @ by_u + by_u @ sigma
+        return by_sigma
+
+    def _length_slope(self, distances: FloatArray) -> FloatArray:
+        """Derivative of Γ by γ at distances [Å], [Å⁻¹]."""
         power = 1 if self.kernel == "exponential" else 2
         scaled = (distances / self.correlation_length) ** power
-        return 2 * sigma * gamma, sigma**2 * gamma * scaled / self.correlation_length
+        slope: FloatArray = self.correlation_at(distances) * scaled / self.correlation_length
+        return slope
+
+
+def _scaled(scalars: FloatArray, u: float | FloatArray) -> FloatArray:
+    """Scalars of any shape times a number, or times a tensor (3, 3)."""
+    if np.ndim(u) == 0:
+        product: FloatArray = scalars * u
+        return product
+    tensors: FloatArray = scalars[..., None, None] * np.asarray(u)
+    return tensors
+
+
+def _distances(block: PairBlock) -> FloatArray:
+    """Distances of a block's pairs [Å]."""
+    lengths: FloatArray = np.linalg.norm(block.separation, axis=1)
+    return lengths
+
+
+def _all_distances(structure: AtomicStructure) -> FloatArray:
+    """Distances (n_atoms, n_atoms) of a unit's atoms [Å]."""
+    return DistanceKernel(structure.positions, lambda r: r, 1.0).dense()
 
 
 def _as_sigma(value: ArrayLike) -> float | tuple[float, ...] | tuple[tuple[float, ...], ...]:

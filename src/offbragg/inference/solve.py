@@ -256,7 +256,7 @@ class _Evaluator:
     def derivatives(self, vector: FloatArray) -> FloatArray:
         """Derivatives (n_unique, n_parameters) by the solver's vector."""
         model = self.vector.model_at(vector)
-        if model.is_truncated or model.has_closed_form:
+        if model.is_truncated:
             return self._differences(vector)
         unit = model.coherent_unit(self.structure)
         operator = MapOperator(

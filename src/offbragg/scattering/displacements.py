@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -149,6 +149,61 @@ class Pairs(ABC):
 
 
 @dataclass(frozen=True, eq=False)
+class PairValues(Pairs):
+    """The pairs of another list with other values: a change of its covariances, or slopes by them.
+
+    Attributes
+    ----------
+    source : Pairs
+    values : ndarray, shape (n_pairs,) or (n_pairs, 3, 3), float64
+        In the order of the source.
+    """
+
+    source: Pairs
+    values: FloatArray
+
+    @property
+    def is_isotropic(self) -> bool:
+        """Whether values are numbers."""
+        return self.values.ndim == 1
+
+    @property
+    def turns(self) -> FloatArray:
+        """Rotations of the source."""
+        return self.source.turns
+
+    def blocks(self) -> Iterator[PairBlock]:
+        """Yield the source's blocks with these values.
+
+        Raises
+        ------
+        InputError
+            If there are not as many values as pairs.
+        """
+        start = 0
+        for block in self.source.blocks():
+            stop = start + len(block.first)
+            if stop > len(self.values):
+                break
+            yield replace(block, covariance=self.values[start:stop])
+            start = stop
+        else:
+            if start == len(self.values):
+                return
+        raise InputError(f"values must be one a pair, got {len(self.values)}")
+
+
+def values_of(pairs: Pairs) -> FloatArray:
+    """Covariances of all pairs of a list in its order, (n_pairs,) or (n_pairs, 3, 3)."""
+    if isinstance(pairs, PairValues):
+        return pairs.values
+    values = [block.covariance for block in pairs.blocks()]
+    if values:
+        return np.concatenate(values)
+    return np.empty(0) if pairs.is_isotropic else np.empty((0, 3, 3))
+
+
+@dataclass(frozen=True, eq=False)
 class Displacements:
     """Second moments of the displacements of the n atoms of a coherent unit.
 
@@ -253,12 +308,10 @@ class Displacements:
 
     def __add__(self, other: Displacements) -> Displacements:
         """Second moments of the sum of two independent motions."""
-        if self.pairs is not None and other.pairs is not None:
-            raise InputError("two motions that reach across copies cannot be summed")
         return Displacements(
             _sum_of_correlated(self.correlated, other.correlated),
             _sum_or_none(self.independent, other.independent),
-            self.pairs if self.pairs is not None else other.pairs,
+            _sum_of_pairs(self.pairs, other.pairs),
         )
 
 
@@ -316,6 +369,15 @@ def _sum_of_correlated(
     if a.ndim == b.ndim:
         return a + b
     return as_blocks(a) + as_blocks(b)
+
+
+def _sum_of_pairs(a: Pairs | None, b: Pairs | None) -> Pairs | None:
+    if a is None or b is None:
+        return b if a is None else a
+    # Values of one list can be added; two lists are of other pairs.
+    if isinstance(a, PairValues) and isinstance(b, PairValues) and a.source is b.source:
+        return PairValues(a.source, a.values + b.values)
+    raise InputError("two motions that reach across copies cannot be summed")
 
 
 def _sum_or_none(a: FloatArray | None, b: FloatArray | None) -> FloatArray | None:

@@ -57,8 +57,8 @@ def diffuse_gemm(
     covariance : ndarray, shape (n_atoms, n_atoms), float64
         V, the covariance per Cartesian axis [Å²], not B.
     rtol : float
-        Bound of the error as a fraction of ``Σ_ij |a_i a_j (e^{q²v_ij} − 1)|``; of the intensity
-        itself it is, as a rule, the same fraction or less.
+        Bound of the error as a fraction of ``Σ_ij |a_i a_j (e^{q²v_ij} − 1)|``, where d > 8 Å of
+        ``Σ_i`` alone; of the intensity itself it is, as a rule, the same fraction or less.
     max_memory : float
         Bytes that the work may take, besides the arguments.
 

@@ -32,6 +32,11 @@ from offbragg.scattering import _gemm_kernels as kernels
 _MOST_NODES, _N_SAMPLES = 8, 6
 # Least spread of exponents [Å²] that is told from none.
 _LEAST_SPREAD = 1e-9
+# Below this |q| [Å⁻¹] waves from a whole molecule are in phase: errors of pairs add up, while
+# what correlated atoms scatter cancels: the tolerance is of what atoms scatter by themselves.
+_COHERENT = 2 * math.pi / 8.0
+# Less is rounding.
+_LEAST_TOLERANCE = 1e-14
 # Times in units of one floating-point operation of a matrix product: an element of a node's matrix,
 # and what starting the products of a node costs besides.
 _ELEMENT_COST, _NODE_COST = 150.0, 3e7
@@ -129,7 +134,8 @@ class GemmPlan:
         covariance : ndarray, shape (n_atoms, n_atoms), float64
             Isotropic V [Å²].
         rtol : float
-            Bound of the error, as a fraction of ``Σ_ij |a_i a_j (e^{q²v_ij} − 1)|``.
+            Bound of the error, as a fraction of ``Σ_ij |a_i a_j (e^{q²v_ij} − 1)|``; where d > 8 Å,
+            of ``Σ_i`` alone, on average over the pairs.
         max_memory : float
             Bytes that the blocks of q may take.
 
@@ -219,16 +225,21 @@ def _widths(x: FloatArray, sizes: FloatArray, v: FloatArray, rtol: float) -> Flo
     sums = kernels.pair_moments(v, sizes, np.maximum(samples, 1e-9), _MOST_NODES).sum(axis=0)
     # Means of |s|^p, weighted by |G|, by E and by the self terms, whichever is the largest.
     means = (sums / np.maximum(sums[:, :, :1], np.finfo(float).tiny)).max(axis=1)
+    # Atoms by themselves scatter this share of what all pairs would, none cancelling another.
+    alone = sums[:, 2, 0] / np.maximum(sums[:, 0, 0], np.finfo(float).tiny)
+    is_coherent = x < _COHERENT**2
+    tolerance = rtol * np.where(is_coherent, np.interp(x, samples, np.minimum(alone, 1.0)), 1.0)
+    tolerance = np.maximum(tolerance, _LEAST_TOLERANCE)
     own = np.diag(v)
     mean = 0.5 * (own[:, None] + own)
     furthest = max(np.max(np.abs(0.5 * mean - v)), np.max(0.5 * mean), _LEAST_SPREAD)
     widths = np.empty((_MOST_NODES, len(x)))
     for p in range(1, _MOST_NODES + 1):
-        spread = np.maximum(means[:, p] ** (1 / p), _LEAST_SPREAD)
+        spread = np.interp(x, samples, np.maximum(means[:, p] ** (1 / p), _LEAST_SPREAD))
         # (h/4) |s| exp(h furthest / p) = (rtol p! / 2)^(1/p)
-        to_first_order = 4 * (0.5 * rtol * math.factorial(p)) ** (1 / p) / spread
+        to_first_order = 4 * (0.5 * tolerance * math.factorial(p)) ** (1 / p) / spread
         rate = furthest / p
-        widths[p - 1] = np.interp(x, samples, lambertw(rate * to_first_order).real / rate)
+        widths[p - 1] = lambertw(rate * to_first_order).real / rate
     return widths
 
 

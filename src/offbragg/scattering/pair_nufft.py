@@ -28,7 +28,12 @@ from offbragg.conventions import ComplexArray, FloatArray
 from offbragg.errors import InputError
 from offbragg.runtime import count_workers, map_in_order
 from offbragg.scattering import _kernels
-from offbragg.scattering.displacements import Displacements, PairCovariance
+from offbragg.scattering.displacements import (
+    Displacements,
+    PairCovariance,
+    PairValues,
+    values_of,
+)
 from offbragg.scattering.engine import Engine
 from offbragg.scattering.pair_splat import bounded
 from offbragg.scattering.pair_terms import Kind, PairSum, PairTerms
@@ -197,10 +202,13 @@ class PairNufft:
         nodes = self.skeleton[0]
         du_all = np.trace(direction.u_aniso(len(self._u_iso)), axis1=1, axis2=2) / 3.0
         correlated = direction.correlated
+        by_pairs = None if direction.pairs is None else values_of(direction.pairs)
 
         def changes(terms: PairTerms) -> FloatArray:
             by_u, by_v = self._slopes(terms, nodes)
             change = by_u * (du_all[terms.first] + du_all[terms.second])
+            if by_pairs is not None and terms.kind is Kind.RELATIVE:
+                change += by_v * by_pairs[terms.listed]
             if correlated is not None:
                 change += by_v * _scalar_pairs(correlated, terms)
             weighted: FloatArray = terms.weights * change
@@ -210,11 +218,10 @@ class PairNufft:
 
     def gradient(self, node_gradient: FloatArray) -> Displacements:
         """Gradient by V of ``Σ node_gradient · intensity``; see `PairSplat.gradient`."""
-        if self.pair_sum.displacements.pairs is not None:
-            raise InputError("derivatives by V need a covariance within one unit")
         nodes, functions, _ = self.skeleton
-        n = len(self._u_iso)
-        by_u, by_v = np.zeros(n), np.zeros((n, n))
+        n, pairs = len(self._u_iso), self.pair_sum.displacements.pairs
+        by_u, by_v = np.zeros(n), np.zeros((n, n) if pairs is None else (0, 0))
+        by_pairs = np.zeros_like(values_of(pairs)) if pairs is not None else np.empty(0)
         for batch in self._batches():
             sums = self._gathered(batch, node_gradient, functions)
             start = 0
@@ -226,6 +233,9 @@ class PairNufft:
                 # Both orders of a pair share its derivative.
                 v = 0.5 * terms.weights * np.einsum("mp,mp->p", part, slopes_v)
                 by_u += np.bincount(terms.first, u, n) + np.bincount(terms.second, u, n)
+                if pairs is not None:
+                    by_pairs[terms.listed] += 2.0 * v
+                    continue
                 by_v[terms.first, terms.second] += v
                 by_v[terms.second, terms.first] += v
         axis = self._axis(_OWN_POINTS)
@@ -235,6 +245,8 @@ class PairNufft:
         )
         by_u += onto @ self._own_slopes()
         independent = by_u[:, None, None] * (np.eye(3) / 3.0)
+        if pairs is not None:
+            return Displacements(None, independent, PairValues(pairs, by_pairs))
         if self.pair_sum.displacements.correlated is None:
             return Displacements(independent=independent)
         by_v[np.arange(n), np.arange(n)] += by_u

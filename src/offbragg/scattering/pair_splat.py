@@ -18,7 +18,13 @@ from offbragg.conventions import ComplexArray, FloatArray, IntArray
 from offbragg.errors import InputError
 from offbragg.runtime import iter_chunks
 from offbragg.scattering import _kernels
-from offbragg.scattering.displacements import Displacements, PairCovariance, as_scalars
+from offbragg.scattering.displacements import (
+    Displacements,
+    PairCovariance,
+    Pairs,
+    PairValues,
+    values_of,
+)
 from offbragg.scattering.engine import Engine
 from offbragg.scattering.lattice import HalfLattice
 from offbragg.scattering.pair_terms import Kind, PairSum, PairTerms
@@ -40,6 +46,63 @@ class _Group:
 
     def holds(self, least: FloatArray) -> IntArray:
         return np.flatnonzero((least >= self.lower) & (least < self.upper))
+
+
+@dataclass(frozen=True, eq=False)
+class _Slopes:
+    """Derivatives by every second moment, added up over Gaussians.
+
+    u (n, 3, 3); v (n, n) or (n, n, 3, 3), or None; listed (n_pairs,) or (n_pairs, 3, 3), or None:
+    by the covariances of ``pairs``.
+    """
+
+    u: FloatArray
+    v: FloatArray | None
+    listed: FloatArray | None
+    pairs: Pairs | None
+
+    @classmethod
+    def of(cls, moves: Displacements, n_atoms: int) -> _Slopes:
+        """Nothing yet, in the form of some displacements."""
+        return cls(
+            np.zeros((n_atoms, 3, 3)),
+            None if moves.correlated is None else np.zeros(moves.correlated.shape),
+            None if moves.pairs is None else np.zeros_like(values_of(moves.pairs)),
+            moves.pairs,
+        )
+
+    def add(self, terms: PairTerms, slopes: FloatArray) -> None:
+        """Add what derivatives (n, 3, 3) by the Gaussians' covariances say."""
+        if terms.kind is Kind.SELF:
+            slopes = slopes * 2.0
+        else:
+            np.add.at(self.u, terms.second, terms.own_of_partner(slopes))
+        np.add.at(self.u, terms.first, slopes)
+        if terms.kind not in (Kind.RELATIVE, Kind.JOINT):
+            return
+        if self.listed is not None:
+            self.listed[terms.listed] -= _in_form_of(self.listed, 2.0 * slopes)
+        if self.v is not None:
+            values = _in_form_of(self.v, slopes)
+            self.v[terms.first, terms.second] -= values
+            self.v[terms.second, terms.first] -= values
+
+    def displacements(self) -> Displacements:
+        """All of them; V_ii is part of ``correlated`` as well."""
+        if self.pairs is not None and self.listed is not None:
+            return Displacements(None, self.u, PairValues(self.pairs, self.listed))
+        if self.v is not None:
+            every = np.arange(len(self.u))
+            self.v[every, every] += _in_form_of(self.v, self.u)
+        return Displacements(self.v, self.u)
+
+
+def _in_form_of(form: FloatArray, slopes: FloatArray) -> FloatArray:
+    """Derivatives (n, 3, 3) by tensors, or their traces, by scalars, where those are wanted."""
+    if form.shape[-2:] == (3, 3) and form.ndim in (3, 4):
+        return slopes
+    traces: FloatArray = np.trace(slopes, axis1=1, axis2=2)
+    return traces
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,13 +207,15 @@ class PairSplat:
         Parameters
         ----------
         direction : Displacements
-            dV, symmetric like V: ``correlated`` and ``independent``.
+            dV, symmetric like V: ``correlated`` or ``pairs``, in V's own order, and
+            ``independent``.
 
         Returns
         -------
         ndarray, ``lattice.shape``, float64
         """
         self._check_differentiable()
+        by_pairs = None if direction.pairs is None else values_of(direction.pairs)
 
         def add_changes(
             plan: SplatPlan,
@@ -160,7 +225,8 @@ class PairSplat:
             weights: FloatArray,
             row: int,
         ) -> None:
-            plan.add_changes(grid, placed, self._changes(terms, direction), weights, row)
+            changes = self._changes(terms, direction, by_pairs)
+            plan.add_changes(grid, placed, changes, weights, row)
 
         total = self._assembled(add_changes, None, None)
         if self.pair_sum.subtracts_bragg:
@@ -207,17 +273,12 @@ class PairSplat:
         Returns
         -------
         Displacements
-            ``correlated`` in the form of V, ``independent`` (n, 3, 3): derivatives by every
-            element as if it were free [e²/Å² times the unit of node_gradient].
+            ``correlated`` in the form of V, or ``pairs`` in the order of V's; ``independent``
+            (n, 3, 3): derivatives by every element as if it were free [e²/Å² times the unit of
+            node_gradient].
         """
         self._check_differentiable()
-        s, moves = self.pair_sum.scatterers, self.pair_sum.displacements
-        n = len(s)
-        is_isotropic = moves.correlated is not None and len(moves.correlated.shape) == 2
-        by_u = np.zeros((n, 3, 3))
-        by_v = None
-        if moves.correlated is not None:
-            by_v = np.zeros((n, n) if is_isotropic else (n, n, 3, 3))
+        slopes_by = _Slopes.of(self.pair_sum.displacements, len(self.pair_sum.scatterers))
         tables = self._tables()
         for number, member in enumerate(self.basis.members):
             fields = [
@@ -228,23 +289,10 @@ class PairSplat:
             ]
             for terms, weights, group_index, placed in self._gaussians(number):
                 plan = self.groups[group_index].plan
-                slopes = plan.gather_gradients(fields[group_index], placed, weights)
-                if terms.kind is Kind.SELF:
-                    slopes = slopes * 2.0
-                else:
-                    np.add.at(by_u, terms.second, slopes)
-                np.add.at(by_u, terms.first, slopes)
-                if terms.kind in (Kind.RELATIVE, Kind.JOINT) and by_v is not None:
-                    values = np.trace(slopes, axis1=1, axis2=2) if is_isotropic else slopes
-                    by_v[terms.first, terms.second] -= values
-                    by_v[terms.second, terms.first] -= values
+                slopes_by.add(terms, plan.gather_gradients(fields[group_index], placed, weights))
         if self.pair_sum.subtracts_bragg:
-            by_u += self._bragg_gradient(node_gradient)
-        if by_v is not None:
-            atoms = np.arange(n)
-            own = by_u[:, None]
-            by_v[atoms, atoms] += (as_scalars(own) if is_isotropic else own)[:, 0]
-        return Displacements(by_v, by_u)
+            slopes_by.u[...] += self._bragg_gradient(node_gradient)
+        return slopes_by.displacements()
 
     # --- how a sum is put together ---------------------------------------
 
@@ -353,15 +401,18 @@ class PairSplat:
     def _check_differentiable(self) -> None:
         if self.pair_sum.scatterers.wavelength is not None:
             raise InputError("derivatives by the covariance need real form factors: no wavelength")
-        if self.pair_sum.displacements.pairs is not None:
-            raise InputError("derivatives by V need a covariance within one unit")
 
-    def _changes(self, terms: PairTerms, direction: Displacements) -> FloatArray:
+    def _changes(
+        self, terms: PairTerms, direction: Displacements, by_pairs: FloatArray | None
+    ) -> FloatArray:
         """Change (n, 6) of the covariance of each term's Gaussian."""
         du = direction.u_aniso(len(self.pair_sum.scatterers))
         if terms.kind is Kind.SELF:
             return np.ascontiguousarray(2.0 * du[terms.first][:, _ROWS, _COLUMNS])
-        changes = np.ascontiguousarray((du[terms.first] + du[terms.second])[:, _ROWS, _COLUMNS])
+        both = du[terms.first] + terms.partner(du)
+        changes = np.ascontiguousarray(both[:, _ROWS, _COLUMNS])
+        if terms.kind is Kind.RELATIVE and by_pairs is not None:
+            changes -= _both_ways(by_pairs[terms.listed])
         if terms.kind in (Kind.RELATIVE, Kind.JOINT) and direction.correlated is not None:
             changes -= _both_orders(direction, terms)
         return changes
@@ -459,6 +510,11 @@ def _both_orders(displacements: Displacements, terms: PairTerms) -> FloatArray:
         v = correlated.pairs(terms.first, terms.second)
     else:
         v = correlated[terms.first, terms.second]
+    return _both_ways(v)
+
+
+def _both_ways(v: FloatArray) -> FloatArray:
+    """V + Vᵀ of covariances (n,) or (n, 3, 3), packed (n, 6)."""
     if v.ndim == 1:
         packed = np.zeros((len(v), 6))
         packed[:, [0, 3, 5]] = 2.0 * v[:, None]

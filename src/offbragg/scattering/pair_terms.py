@@ -9,7 +9,7 @@ by pair too: ``exp(−½ qᵀD_ij q) − exp(−½ qᵀ(U_i + U_j) q)``, and an 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
 
@@ -56,6 +56,10 @@ class PairTerms:
         Least eigenvalues [Å²].
     weights : ndarray, shape (n,)
         Signed: what multiplies f_a f_b* exp(iq·r) in the sum.
+    turns : ndarray, shape (n, 3, 3), or None
+        Rotations that bring ``second`` to its place in another copy; None: all within one unit.
+    listed : ndarray, shape (n,), int64, or None
+        Place of each pair in the list of `Displacements.pairs`.
     """
 
     kind: Kind
@@ -66,14 +70,32 @@ class PairTerms:
     covariances: FloatArray
     least: FloatArray
     weights: FloatArray
+    turns: FloatArray | None = None
+    listed: IntArray | None = None
 
     def take(self, which: FloatArray | IntArray) -> PairTerms:
         """Some of them."""
         return PairTerms(
             self.kind, self.pair_class, self.first[which], self.second[which],
             self.separations[which], self.covariances[which], self.least[which],
-            self.weights[which],
+            self.weights[which], None if self.turns is None else self.turns[which],
+            None if self.listed is None else self.listed[which],
         )  # fmt: skip
+
+    def partner(self, tensors: FloatArray) -> FloatArray:
+        """Tensors (n_atoms, 3, 3) of ``second``, turned to where it is."""
+        own = tensors[self.second]
+        if self.turns is None:
+            return own
+        turned: FloatArray = self.turns @ own @ self.turns.transpose(0, 2, 1)
+        return turned
+
+    def own_of_partner(self, tensors: FloatArray) -> FloatArray:
+        """Tensors (n, 3, 3) at the place of ``second``, turned back to the unit."""
+        if self.turns is None:
+            return tensors
+        turned: FloatArray = self.turns.transpose(0, 2, 1) @ tensors @ self.turns
+        return turned
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,57 +180,61 @@ class PairSum:
                 if apart:
                     yield self._apart(terms)
 
-    def _apart(self, terms: PairTerms, turned: FloatArray | None = None) -> PairTerms:
+    def _apart(self, terms: PairTerms) -> PairTerms:
         """The same pairs as if they were uncorrelated, with the opposite sign."""
-        u = self.u_aniso
-        partner = u[terms.second] if turned is None else turned
-        covariances = _packed(u[terms.first] + partner)
+        covariances = _packed(self.u_aniso[terms.first] + terms.partner(self.u_aniso))
         least = _kernels.least_eigenvalues(covariances)
-        return PairTerms(
-            Kind.APART, terms.pair_class, terms.first, terms.second, terms.separations,
-            covariances, least, -terms.weights,
-        )  # fmt: skip
+        return replace(
+            terms, kind=Kind.APART, covariances=covariances, least=least, weights=-terms.weights
+        )
 
     def _across_copies(self, classes: Collection[int], *, apart: bool) -> Iterator[PairTerms]:
         pairs = self.displacements.pairs
         assert pairs is not None
-        turns = pairs.turns
+        turns, start = pairs.turns, 0
         for block in pairs.blocks():
             for number, chosen, flipped in _classes_of(self.scatterers, block, classes):
-                for terms, partner in self._of_block(block, number, chosen, turns, flipped=flipped):
+                for chunk in iter_chunks(len(chosen), PAIRS_AT_ONCE):
+                    terms = self._of_block(
+                        block, number, chosen[chunk], turns, start, flipped=flipped
+                    )
                     yield terms
                     if apart:
-                        yield self._apart(terms, partner)
+                        yield self._apart(terms)
+            start += len(block.first)
 
     def _of_block(
-        self, block: PairBlock, number: int, chosen: IntArray, turns: FloatArray, *, flipped: bool
-    ) -> Iterator[tuple[PairTerms, FloatArray]]:
+        self,
+        block: PairBlock,
+        number: int,
+        pick: IntArray,
+        turns: FloatArray,
+        start: int,
+        *,
+        flipped: bool,
+    ) -> PairTerms:
+        """Terms of some pairs of a block, which is the list's from ``start`` on."""
         s, u = self.scatterers, self.u_aniso
-        is_isotropic = self.displacements.is_isotropic
-        for chunk in iter_chunks(len(chosen), PAIRS_AT_ONCE):
-            pick = chosen[chunk]
-            first, second = block.first[pick], block.second[pick]
-            v = block.covariance[pick]
-            if is_isotropic:
-                partner = u[second]
-                scalars = u[first, 0, 0] + partner[:, 0, 0] - 2.0 * v
-                covariances = np.zeros((len(v), 6))
-                covariances[:, [0, 3, 5]] = scalars[:, None]
-            else:
-                turn = turns[block.operation[pick]]
-                partner = turn @ u[second] @ turn.transpose(0, 2, 1)
-                v = v[:, None, None] * np.eye(3) if v.ndim == 1 else v
-                covariances = _packed(u[first] + partner - v - v.transpose(0, 2, 1))
-                scalars = _kernels.least_eigenvalues(covariances)
-            separations = block.separation[pick]
-            weights = s.occupancies[first] * s.occupancies[second]
-            weights *= voxel_weights(self.lattice, separations)
-            if flipped:
-                separations = -separations
-            terms = PairTerms(
-                Kind.RELATIVE, number, first, second, separations, covariances, scalars, weights
-            )
-            yield terms, partner
+        first, second = block.first[pick], block.second[pick]
+        separations = block.separation[pick]
+        weights = s.occupancies[first] * s.occupancies[second]
+        weights *= voxel_weights(self.lattice, separations)
+        terms = PairTerms(
+            Kind.RELATIVE, number, first, second, -separations if flipped else separations,
+            np.zeros((len(pick), 6)), np.empty(0), weights,
+            None if self.displacements.is_isotropic else turns[block.operation[pick]],
+            start + pick,
+        )  # fmt: skip
+        v = block.covariance[pick]
+        if terms.turns is None:
+            scalars = u[first, 0, 0] + u[second, 0, 0] - 2.0 * v
+            terms.covariances[:, [0, 3, 5]] = scalars[:, None]
+            return replace(terms, least=scalars)
+        v = v[:, None, None] * np.eye(3) if v.ndim == 1 else v
+        covariances = _packed(u[first] + terms.partner(u) - v - v.transpose(0, 2, 1))
+        return replace(
+            terms, covariances=covariances, least=_kernels.least_eigenvalues(covariances)
+        )
 
     def _exclusions(self, classes: Collection[int]) -> Iterator[PairTerms]:
         """What pairs of one group scatter more, or less, for being there together, or never."""
