@@ -1,6 +1,7 @@
 """From a map back to the parameters of a disorder model."""
 
+from offbragg.inference.covariance_objective import CovarianceObjective
 from offbragg.inference.result import FitResult, FittedParameter
 from offbragg.inference.solve import FitOptions, fit
 
-__all__ = ["FitOptions", "FitResult", "FittedParameter", "fit"]
+__all__ = ["CovarianceObjective", "FitOptions", "FitResult", "FittedParameter", "fit"]
