@@ -46,6 +46,7 @@ layers: $(READY)
 
 docs: $(READY)
 	$(BIN)/python docs/make_cli_help.py --check
+	$(BIN)/python docs/make_accuracy.py --check
 
 check: test lint types layers docs
 
