@@ -19,7 +19,7 @@ from offbragg.disorder import (
     Uncorrelated,
 )
 from offbragg.errors import FormatError, InputError, MissingFileError, OffbraggError
-from offbragg.inference import FitResult, fit
+from offbragg.inference import FitResult, RankedModel, fit, rank_models
 from offbragg.maps.comparison import Comparison, compare
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.maps.importers import import_map
@@ -57,6 +57,7 @@ __all__ = [
     "MergeResult",
     "MissingFileError",
     "OffbraggError",
+    "RankedModel",
     "RigidBodies",
     "RigidBody",
     "Uncorrelated",
@@ -68,6 +69,7 @@ __all__ = [
     "import_map",
     "inference",
     "merge",
+    "rank_models",
     "read_ensemble",
     "read_experiments",
     "read_map",

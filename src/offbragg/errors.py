@@ -11,6 +11,10 @@ class InputError(OffbraggError, ValueError):
     """A value given by the caller is wrong: its name, what was expected, what was found."""
 
 
+class ExcessiveMotionError(InputError):
+    """A model moves an atom by more than the displacement parameter that it is to add up to."""
+
+
 class FormatError(OffbraggError, ValueError):
     """A file cannot be read: its name, the field, what was expected, what was found."""
 

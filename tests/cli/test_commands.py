@@ -546,11 +546,38 @@ def test_fit_refuses(refused, work, tmp_path, options):
             "liquid-like", *options)  # fmt: skip
 
 
+def test_rank(call, work, tmp_path):
+    out = tmp_path / "rank.json"
+    told = call(
+        "rank", work / "coarse.h5", work / "s.pdb", "-o", out, "--models", "uncorrelated",
+        "liquid-like", "--n-folds", 3, "--background", "none", "--json",
+    )  # fmt: skip
+    assert told.code == 0, told.err
+    result = json.loads(told.out)["result"]
+    assert json.loads(out.read_text()) == result
+    first, second = result["ranking"]
+    assert (first["name"], second["name"]) == ("liquid-like", "uncorrelated")
+    assert first["cc"] > 0.999 > second["cc"]
+    assert first["n_numbers"] == 2
+    assert len(first["cc_by_fold"]) == 3
+    assert first["behind"] == 0 < second["behind"]
+
+
+def test_rank_refuses(refused, work, tmp_path):
+    maps = (work / "coarse.h5", work / "s.pdb")
+    assert "expected a name in .json, got .txt" in refused(
+        "rank", *maps, "-o", tmp_path / "rank.txt", code=1
+    )
+    assert "n_folds must be 2 to" in refused("rank", *maps, "--n-folds", 1, code=1)
+    refused("rank", *maps, "--models", "best", code=2)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("model", "says"),
     [
         (("uncorrelated",), "expected a parameter of Uncorrelated"),
-        (("rigid-body", "--translation", "0.1"), "expected a parameter of RigidBody"),
+        (("rigid-body", "--translation", "0"), "translation must start above 0 to be refined"),
         (("rigid-body",), "needs --translation"),
         (("covariance",), "needs --covariance FILE.npy"),
     ],

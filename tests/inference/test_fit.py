@@ -501,7 +501,7 @@ def test_a_wrong_indexing_agrees_less(observe, structure):
         ({"adps": "mine"}, "adps must be 'model' or 'file', got 'mine'"),
         ({"held_out": 1.0}, "held_out must be at least 0 and below 1, got 1.0"),
         ({"held_out": 0.999}, r"held_out = 0\.999 leaves none of \d+ unique voxels"),
-        ({"d_min": 8.0}, r"\d+ unique voxels cannot determine 1 parameters"),
+        ({"d_min": 8.0}, r"\d+ unique voxels cannot determine 1 numbers of par"),
         ({"d_min": 3.0, "d_max": 2.0}, "measured voxels between 2.0 and 3.0 Å, found none"),
         ({"d_min": 50.0}, "measured voxels between None and 50.0 Å, found none"),
         ({"d_min": 0.0}, "d_min must be > 0, got 0.0"),

@@ -7,7 +7,12 @@ from numpy.testing import assert_array_equal
 
 from offbragg import HklGrid, InputError
 from offbragg.crystal.symmetry import laue_rotations
-from offbragg.inference.held_out import BLOCK_EDGES, canonical_equivalents, choose_held_out
+from offbragg.inference.held_out import (
+    BLOCK_EDGES,
+    canonical_equivalents,
+    choose_folds,
+    choose_held_out,
+)
 
 GROUPS = {
     "P 1": (21.0, 23.0, 27.0, 82.0, 95.0, 104.0),
@@ -62,6 +67,22 @@ def test_every_equivalent_is_held_out_too(group):
     for own in chosen:
         for image in orbit(own, group):
             assert image in chosen
+
+
+@pytest.mark.parametrize("group", ["P 1", "P 41"])
+def test_folds_are_whole_blocks_of_equal_size_and_cover_everything(group):
+    hkl, rotations = voxels(group), laue_rotations(group)
+    folds = choose_folds(hkl, rotations, 5, np.random.default_rng(6))
+    counts = np.bincount(folds, minlength=5)
+    assert counts.sum() == len(hkl)
+    assert counts.max() < 1.15 * counts.min()
+    fold_of = {tuple(x): fold for x, fold in zip(hkl, folds, strict=True)}
+    for own in list(fold_of)[::50]:
+        assert {fold_of[image] for image in orbit(own, group)} == {fold_of[own]}
+    edge = next(e for e in BLOCK_EDGES if blocks_of(hkl, rotations, e).max() + 1 >= 40)
+    blocks = blocks_of(hkl, rotations, edge)
+    for block in np.unique(blocks):
+        assert len(np.unique(folds[blocks == block])) == 1
 
 
 # --- 3 exact limits ------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Commands that infer: fit, demo."""
+"""Commands that infer: fit, rank, demo."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ from offbragg.cli.console import BarProgress, Outcome
 from offbragg.cli.model_options import ModelOptions
 from offbragg.cli.models import load_model
 from offbragg.cli.options import Common, Output, generator
-from offbragg.cli.structures import StructureOptions
+from offbragg.cli.structures import StructureOptions, load_structure
 from offbragg.demo import DemoOptions, run_demo
 from offbragg.errors import InputError
-from offbragg.inference import FitResult
+from offbragg.inference import FitResult, rank_models, standard_models
 from offbragg.inference import fit as fit_map
+from offbragg.inference.ranking import STANDARD_MODELS
 from offbragg.maps.io import read_map, replace_when_done, write_map
 from offbragg.maps.provenance import plain
 from offbragg.report import write_fit_report
+
+# A parameter of more numbers is not printed.
+_MOST_ROWS = 40
 
 
 @Parameter(name="*")
@@ -45,7 +49,9 @@ class RefineOptions:
     seed : int
         Draws the blocks.
     max_evaluations : int
-        Simulations to make at most.
+        Maps and derivatives of maps to make at most.
+    solver : str
+        How; auto: by Gauss-Newton up to 30 numbers.
     voxel_average : bool or None
         Compare with means over voxels; if not given, where the map has counts of pixels.
     """
@@ -58,6 +64,7 @@ class RefineOptions:
     held_out: float = 0.1
     seed: int = 0
     max_evaluations: int = 60
+    solver: Literal["auto", "gauss-newton", "l-bfgs"] = "auto"
     voxel_average: bool | None = None
 
 
@@ -112,6 +119,7 @@ def fit(
             background=choice.background,
             held_out=choice.held_out,
             max_evaluations=choice.max_evaluations,
+            solver=choice.solver,
             voxel_average=choice.voxel_average,
             rng=generator(choice.seed),
             progress=progress,
@@ -130,6 +138,9 @@ def _figures(found: FitResult) -> dict[str, object]:
         "parameters": found.parameters,
         "correlations": found.correlations,
         "scale": found.scale,
+        "n_numbers": found.n_numbers,
+        "n_determined": found.n_determined,
+        "spectrum": found.spectrum,
         "model": repr(found.model),
         "statistics": found.statistics,
         "converged": found.converged,
@@ -141,9 +152,12 @@ def _figures(found: FitResult) -> dict[str, object]:
 def _tables(
     found: FitResult,
 ) -> list[tuple[str, list[str], list[tuple[object, ...]]]]:
-    rows: list[tuple[object, ...]] = [
-        (name, p.value, p.standard_error, p.unit) for name, p in found.parameters.items()
-    ]
+    rows: list[tuple[object, ...]] = []
+    for name, p in found.parameters.items():
+        numbers = p.numbers(name)
+        rows += (
+            numbers if len(numbers) <= _MOST_ROWS else [(name, "in parameters.json", "", p.unit)]
+        )
     rows.append(("scale", found.scale.value, found.scale.standard_error, found.scale.unit))
     sets = {name: s for name, s in found.statistics.items() if s is not None}
     keys = list(next(iter(sets.values())))
@@ -152,6 +166,115 @@ def _tables(
         ("", ["parameter", "value", "standard error", "unit"], rows),
         ("", ["agreement", *sets], agreement),
     ]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class RankOptions:
+    """Which models are compared, and on which voxels.
+
+    Attributes
+    ----------
+    models : tuple of str or None
+        Models to compare; all if not given.
+    n_folds : int
+        Folds of whole blocks of hkl; each is held out once.
+    adps : str
+        Mean-square displacements: the model's alone, or the file's, the rest uncorrelated.
+    d_min : float or None
+        High-resolution limit [Å].
+    d_max : float or None
+        Low-resolution limit [Å].
+    background : str
+        Isotropic background.
+    seed : int
+        Draws the folds.
+    max_evaluations : int
+        Maps and derivatives of maps to make at most in each fit.
+    """
+
+    models: tuple[Literal[STANDARD_MODELS], ...] | None = None  # type: ignore[valid-type]
+    n_folds: int = 5
+    adps: Literal["model", "file"] = "model"
+    d_min: float | None = None
+    d_max: float | None = None
+    background: Literal["smooth", "shells", "none"] = "smooth"
+    seed: int = 0
+    max_evaluations: int = 150
+
+
+def rank(
+    map_file: Path,
+    structure: Path,
+    /,
+    *,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    options: RankOptions | None = None,
+    atoms: StructureOptions | None = None,
+    common: Common | None = None,
+) -> Outcome:
+    """Rank disorder models by how well they predict voxels that they were not fitted to.
+
+    Parameters
+    ----------
+    map_file
+        Measured map.
+    structure
+        PDB or mmCIF file of the average structure.
+    output
+        File for the table and the fitted models, .json.
+    """
+    choice = options or RankOptions()
+    if output is not None and output.suffix.lower() != ".json":
+        raise InputError(f"{output}: expected a name in .json, got {output.suffix or 'none'}")
+    observed = read_map(map_file)
+    atoms_read = load_structure(structure, atoms or StructureOptions())
+    with BarProgress() as progress:
+        found = rank_models(
+            observed,
+            atoms_read,
+            standard_models(atoms_read, choice.models),
+            n_folds=choice.n_folds,
+            adps=choice.adps,
+            d_min=choice.d_min,
+            d_max=choice.d_max,
+            background=choice.background,
+            max_evaluations=choice.max_evaluations,
+            rng=generator(choice.seed),
+            progress=progress,
+        )
+    figures = {
+        "ranking": [
+            {
+                "name": x.name,
+                "model": repr(x.model),
+                "n_numbers": x.n_numbers,
+                "cc": x.cc,
+                "cc_working": x.cc_working,
+                "cc_by_fold": x.cc_by_fold,
+                "behind": x.behind,
+                "behind_error": x.behind_error,
+                "converged": x.converged,
+            }
+            for x in found
+        ]
+    }
+    if output is not None:
+        with replace_when_done(output) as temporary:
+            temporary.write_text(json.dumps(plain(figures), indent=2) + "\n", encoding="utf-8")
+    rows: list[tuple[object, ...]] = [
+        (x.name, x.n_numbers, x.cc, x.cc_working, x.behind, x.behind_error,
+         "yes" if x.converged else "no")
+        for x in found
+    ]  # fmt: skip
+    heads = ["model", "numbers", "CC held out", "CC fitted", "behind the best", "±", "converged"]
+    text = (
+        f"Correlation of anisotropic parts over {choice.n_folds} folds of blocks, each predicted "
+        "by a fit without it. Of models within one standard error of the best the one of fewest "
+        "numbers comes first."
+    )
+    outputs = {} if output is None else {"ranking": output}
+    return Outcome(figures, outputs, text, [("", heads, rows)])
 
 
 def demo(

@@ -41,6 +41,7 @@ def build_app() -> App:
     app.command(mapping.merge)
     app.command(mapping.stats)
     app.command(fitting.fit)
+    app.command(fitting.rank)
     app.command(mapping.compare)
     app.command(mapping.import_map, name="import")
     app.command(real_space.delta_pdf)

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from offbragg.conventions import ComplexArray, FloatArray, IntArray
 from offbragg.crystal.structure import AtomicStructure
-from offbragg.errors import InputError
+from offbragg.errors import ExcessiveMotionError, InputError
 from offbragg.scattering.displacements import Displacements
 from offbragg.scattering.engine import Engine
 from offbragg.scattering.lattice import HalfLattice
@@ -38,12 +38,15 @@ class Parameter:
         Bounds of every number.
     shape : tuple of int
         Of the array; () for a single number.
+    is_covariance : bool
+        Whether it must stay symmetric and positive semi-definite.
     """
 
     unit: str
     lower: float = 0.0
     upper: float = np.inf
     shape: tuple[int, ...] = ()
+    is_covariance: bool = False
 
 
 class DisorderModel(ABC):
@@ -87,7 +90,8 @@ class DisorderModel(ABC):
         Raises
         ------
         InputError
-            If ``adps`` is neither, or a remainder is not positive semi-definite: names the atom.
+            If ``adps`` is neither; `ExcessiveMotionError` if a remainder is not positive
+            semi-definite: names the atom.
         """
         if adps not in ADPS:
             raise InputError(f"adps must be 'model' or 'file', got {adps!r}")
@@ -205,7 +209,7 @@ class SumOfModels(DisorderModel):
         """Parameters of every model, as ``name_of_model.name``."""
         return {
             f"{prefix}.{name}": parameter
-            for prefix, model in self._named()
+            for prefix, model in self.named()
             for name, parameter in model.refinable.items()
         }
 
@@ -214,8 +218,8 @@ class SumOfModels(DisorderModel):
         """Whether a model reaches across copies."""
         return any(model.has_closed_form for model in self.models)
 
-    def _named(self) -> list[tuple[str, DisorderModel]]:
-        """The models with names: ``liquid_like``, and ``liquid_like_2`` for a second one."""
+    def named(self) -> list[tuple[str, DisorderModel]]:
+        """Return the models with names: ``liquid_like``, and ``liquid_like_2`` for a second one."""
         named: list[tuple[str, DisorderModel]] = []
         counts: dict[str, int] = {}
         for model in self.models:
@@ -228,7 +232,7 @@ class SumOfModels(DisorderModel):
         """Return the values of all models' parameters."""
         return {
             f"{prefix}.{name}": value
-            for prefix, model in self._named()
+            for prefix, model in self.named()
             for name, value in model.parameters(structure).items()
         }
 
@@ -256,7 +260,7 @@ class SumOfModels(DisorderModel):
         """Return dO/dθ of all models' parameters: V is a sum, so each sees the same dO/dV."""
         return {
             f"{prefix}.{name}": value
-            for prefix, model in self._named()
+            for prefix, model in self.named()
             for name, value in model.pullback(structure, gradient).items()
         }
 
@@ -269,7 +273,7 @@ class SumOfModels(DisorderModel):
                 model,
                 {n[len(prefix) + 1 :]: v for n, v in values.items() if n.startswith(prefix + ".")},
             )
-            for prefix, model in self._named()
+            for prefix, model in self.named()
         ]
 
     def displacements(self, structure: AtomicStructure) -> Displacements:
@@ -335,7 +339,7 @@ def _remainder(structure: AtomicStructure, own: Displacements) -> FloatArray:
         return remainder
     worst = int(np.argmin(values[:, 0]))
     if values[worst, 0] < -REMAINDER_TOLERANCE:
-        raise InputError(
+        raise ExcessiveMotionError(
             f"adps='file': the model moves atom {structure.label(worst)} by more than its ADP: "
             f"U - V has eigenvalue {values[worst, 0]:.4f} Å², expected >= 0"
         )

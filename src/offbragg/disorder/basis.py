@@ -85,7 +85,7 @@ class BasisCovariance(DisorderModel):
     def refinable(self) -> Mapping[str, Parameter]:  # type: ignore[override]
         """C, all of it."""
         shape = self.coefficients.shape
-        return {"coefficients": Parameter("Å²/basis²", -np.inf, np.inf, shape)}
+        return {"coefficients": Parameter("Å²/basis²", -np.inf, np.inf, shape, is_covariance=True)}
 
     def displacements(self, structure: AtomicStructure) -> Displacements:
         """Return the factor ``B C^½`` [Å] of V."""

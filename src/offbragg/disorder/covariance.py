@@ -84,7 +84,8 @@ class Covariance(DisorderModel):
         """The matrix [Å²], or the factor [Å] where that is what the covariance is held by."""
         if self.factor is not None:
             return {"factor": Parameter("Å", -np.inf, np.inf, self.factor.shape)}
-        return {"matrix": Parameter("Å²", -np.inf, np.inf, np.asarray(self.matrix).shape)}
+        shape = np.asarray(self.matrix).shape
+        return {"matrix": Parameter("Å²", -np.inf, np.inf, shape, is_covariance=True)}
 
     def displacements(self, structure: AtomicStructure) -> Displacements:
         """Return the covariance [Å²] after checking that it has the structure's atoms."""

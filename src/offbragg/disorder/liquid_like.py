@@ -111,7 +111,7 @@ class LiquidLike(DisorderModel):
         # Off the diagonal of a tensor σ either sign is possible.
         lower = 1e-3 if len(shape) < 2 else -5.0
         return {
-            "rms_displacement": Parameter("Å", lower, 5.0, shape),
+            "rms_displacement": Parameter("Å", lower, 5.0, shape, is_covariance=len(shape) == 2),
             "correlation_length": Parameter("Å", 1e-2, 1e4),
         }
 

@@ -120,7 +120,7 @@ class RigidBodies(DisorderModel):
     def refinable(self) -> Mapping[str, Parameter]:  # type: ignore[override]
         """M, all of it."""
         shape = np.shape(self.motion)
-        return {"motion": Parameter("Å², Å·rad, rad²", -np.inf, np.inf, shape)}
+        return {"motion": Parameter("Å², Å·rad, rad²", -np.inf, np.inf, shape, is_covariance=True)}
 
     def displacements(self, structure: AtomicStructure) -> Displacements:
         """Return the factor ``B_i M^½`` of V [Å], 6 columns a body."""

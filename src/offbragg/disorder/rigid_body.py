@@ -99,7 +99,7 @@ class RigidBody(DisorderModel):
         """T, and those of L and S that the model has, as whole tensors."""
         tensors = {"translation": "Å²", "libration": "rad²", "screw": "Å·rad"}
         return {
-            name: Parameter(unit, -np.inf, np.inf, (3, 3))
+            name: Parameter(unit, -np.inf, np.inf, (3, 3), is_covariance=name != "screw")
             for name, unit in tensors.items()
             if getattr(self, name) is not None
         }

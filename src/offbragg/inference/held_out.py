@@ -73,14 +73,62 @@ def choose_held_out(
         raise InputError(f"held_out must be at least 0 and below 1, got {fraction}")
     if fraction == 0 or len(hkl) == 0:
         return np.zeros(len(hkl), dtype=bool)
+    block_of, sizes = blocks_of(hkl, rotations, block_edge)
+    order = rng.permutation(len(sizes))
+    before = np.cumsum(sizes[order]) - sizes[order]
+    chosen = order[before < fraction * len(hkl)]
+    held_out: BoolArray = np.isin(block_of, chosen)
+    return held_out
+
+
+def choose_folds(
+    hkl: FloatArray,
+    rotations: IntArray,
+    n_folds: int,
+    rng: np.random.Generator,
+    block_edge: int | None = None,
+) -> IntArray:
+    """Share voxels out among folds of about equal size, by whole blocks drawn at random.
+
+    Parameters
+    ----------
+    hkl, rotations, rng, block_edge
+        As for `choose_held_out`.
+    n_folds : int
+
+    Returns
+    -------
+    ndarray, shape (n,), int64
+        Fold of each voxel, 0 … n_folds − 1.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two folds, or fewer blocks than folds.
+    """
+    block_of, sizes = blocks_of(hkl, rotations, block_edge)
+    if not 2 <= n_folds <= len(sizes):
+        raise InputError(f"n_folds must be 2 to {len(sizes)}, the number of blocks, got {n_folds}")
+    fold_of_block = np.empty(len(sizes), dtype=np.int64)
+    filled = np.zeros(n_folds)
+    # Large ones first, each to the fold that has least; in random order where sizes are equal.
+    order = rng.permutation(len(sizes))
+    for block in order[np.argsort(-sizes[order], kind="stable")]:
+        fold = int(np.argmin(filled))
+        fold_of_block[block] = fold
+        filled[fold] += sizes[block]
+    folds: IntArray = fold_of_block[block_of]
+    return folds
+
+
+def blocks_of(
+    hkl: FloatArray, rotations: IntArray, block_edge: int | None = None
+) -> tuple[IntArray, IntArray]:
+    """Block of each voxel (n,), equivalents in one, and the blocks' sizes."""
     canonical = canonical_equivalents(hkl, rotations)
     for edge in BLOCK_EDGES if block_edge is None else (block_edge,):
         blocks = np.floor(canonical / edge + 1e-6).astype(np.int64)
         unique, block_of, sizes = np.unique(blocks, axis=0, return_inverse=True, return_counts=True)
         if len(unique) >= ENOUGH_BLOCKS:
             break
-    order = rng.permutation(len(unique))
-    before = np.cumsum(sizes[order]) - sizes[order]
-    chosen = order[before < fraction * len(hkl)]
-    held_out: BoolArray = np.isin(block_of.ravel(), chosen)
-    return held_out
+    return block_of.ravel().astype(np.int64), sizes.astype(np.int64)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from offbragg.conventions import FloatArray
 from offbragg.disorder.base import DisorderModel
 from offbragg.maps.diffuse_map import DiffuseMap
@@ -13,19 +15,42 @@ from offbragg.maps.diffuse_map import DiffuseMap
 
 @dataclass(frozen=True)
 class FittedParameter:
-    """A refined number.
+    """A refined number, or array of numbers.
 
     Attributes
     ----------
-    value, standard_error : float
+    value, standard_error : float or ndarray
         The error is that of the Gauss–Newton matrix, for independent voxels; it is scaled by the
-        residuals where the map has no σ, or where they are larger than σ says.
+        residuals where the map has no σ, or where they are larger than σ says. Infinite: the map
+        does not determine it. NaN: not worked out.
     unit : str
     """
 
-    value: float
-    standard_error: float
+    value: float | FloatArray
+    standard_error: float | FloatArray
     unit: str
+
+    def numbers(self, name: str) -> list[tuple[str, float, float, str]]:
+        """Every number as (name, value, standard error, unit); of a symmetric matrix each once.
+
+        >>> FittedParameter(0.4, 0.1, "Å").numbers("sigma")
+        [('sigma', 0.4, 0.1, 'Å')]
+        >>> two = FittedParameter(np.eye(2), np.full((2, 2), 0.1), "Å²").numbers("t")
+        >>> [row[0] for row in two]
+        ['t[0,0]', 't[0,1]', 't[1,1]']
+        """
+        value, error = np.asarray(self.value), np.asarray(self.standard_error)
+        is_symmetric = value.ndim == 2 and np.array_equal(value, value.T)
+        return [
+            (
+                name + (f"[{','.join(str(i) for i in index)}]" if index else ""),
+                float(value[index]),
+                float(error[index]),
+                self.unit,
+            )
+            for index in np.ndindex(value.shape)
+            if not (is_symmetric and index[0] > index[1])
+        ]
 
 
 @dataclass(frozen=True)
@@ -35,8 +60,8 @@ class FitResult:
     Attributes
     ----------
     parameters : mapping of str to FittedParameter
-    correlations : ndarray, shape (n_parameters, n_parameters)
-        Of the parameters' errors, in their order.
+    correlations : ndarray, shape (n, n)
+        Of the errors of all parameters' numbers, in their order.
     scale : FittedParameter
         Map units per e² of a unit cell.
     model : DisorderModel
@@ -49,11 +74,18 @@ class FitResult:
         ``r_anisotropic``, ``chi2_reduced`` (None without σ); "held_out" None where nothing is.
     background : mapping
         ``q`` [Å⁻¹] and ``intensity``, a table of the isotropic background.
+    n_numbers : int
+        Numbers that were refined.
+    n_determined : float
+        How many of them the map determines, about: ``Σ 1/(1 + error²)`` over independent
+        combinations, the error as a share of the parameter.
+    spectrum : ndarray
+        These errors, smallest first.
     converged : bool
     message : str
         Why the fit stopped, and warnings.
     n_evaluations : int
-        Simulations made.
+        Maps, and products and gradients of maps, made.
     """
 
     parameters: Mapping[str, FittedParameter]
@@ -63,6 +95,9 @@ class FitResult:
     model_map: DiffuseMap
     statistics: Mapping[str, Any]
     background: Mapping[str, FloatArray]
+    n_numbers: int
+    n_determined: float
+    spectrum: FloatArray
     converged: bool
     message: str
     n_evaluations: int

@@ -4,45 +4,45 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import scipy.optimize
 
 from offbragg.conventions import TWO_PI, BoolArray, FloatArray
-from offbragg.crystal.cell import Cell, check_cells_agree
-from offbragg.crystal.grid import HklGrid
+from offbragg.crystal.cell import check_cells_agree
 from offbragg.crystal.structure import AtomicStructure
 from offbragg.crystal.symmetry import laue_rotations
-from offbragg.differentiable import MapOperator
 from offbragg.disorder.base import DisorderModel
 from offbragg.errors import InputError
 from offbragg.inference.background import Background
+from offbragg.inference.data import FitData
+from offbragg.inference.evaluator import Evaluator
 from offbragg.inference.held_out import choose_held_out
 from offbragg.inference.objective import ProjectedProblem, background_coefficients
 from offbragg.inference.parameters import ParameterVector
 from offbragg.inference.result import FitResult, FittedParameter
+from offbragg.inference.uncertainty import Uncertainty, estimate_uncertainty
 from offbragg.inference.weights import with_expected_sigma
 from offbragg.maps.comparison import compare
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.maps.equivalents import symmetry_orbits
 from offbragg.maps.provenance import make_step
 from offbragg.maps.shells import isotropic_shells, shell_mean
-from offbragg.maps.symmetrize import UniqueVoxels, unique_voxels
 from offbragg.runtime import SILENT, Progress
-from offbragg.scattering.displacements import Displacements
-from offbragg.scattering.engine import Engine
-from offbragg.simulation import simulate
 
 logger = logging.getLogger(__name__)
 
-# Step of finite differences, where a model's map has no derivatives, in a parameter's logarithm or
-# unit: the error of a simulation, about 1e-6 of its mean, is far below the difference.
-DIFFERENCE_STEP = 5e-3
 STEP_TOLERANCE = 1e-5
 # A map that varies less than this beyond its background, as a fraction, is rounding.
 LEAST_VARIATION = 1e-7
+SOLVERS = ("auto", "gauss-newton", "l-bfgs")
+# "auto" solves by Gauss-Newton up to so many numbers: each costs a product a step.
+MOST_DENSE = 30
+# Errors are worked out for so many numbers at most: each costs a product, once.
+MOST_WITH_ERRORS = 400
+_IMPOSSIBLE = 10.0
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,15 @@ class FitOptions:
     max_evaluations: int = 60
     voxel_average: bool | None = None
     rtol: float = 5e-4
+    solver: str = "auto"
 
     def __post_init__(self) -> None:
         for name in ("d_min", "d_max", "max_evaluations", "block_edge"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"{name} must be > 0, got {value}")
+        if self.solver not in SOLVERS:
+            raise InputError(f"solver must be one of {' '.join(SOLVERS)}, got {self.solver!r}")
 
 
 def fit(
@@ -77,7 +80,7 @@ def fit(
     progress: Progress = SILENT,
     **options: Any,
 ) -> FitResult:
-    """Refine parameters of a disorder model against a map.
+    """Refine parameters of a disorder model, or of a sum of models, against a map.
 
     Equivalent voxels are averaged first, so that each measurement counts once. Scale and
     isotropic background are profiled out at every step.
@@ -90,7 +93,8 @@ def fit(
     structure : AtomicStructure
         Its cell gives q; the map's hkl decide which voxels are computed.
     model : DisorderModel
-        With the values to start from.
+        With the values to start from. Covariances (T, L, M, C, V) stay positive semi-definite,
+        positive numbers positive.
     refine : sequence of str, optional
         Names of the parameters to refine; all that the model can refine where not given.
     adps : {"model", "file"}
@@ -98,19 +102,23 @@ def fit(
     d_min, d_max : float, optional
         Limits of resolution [Å].
     background : {"smooth", "shells", "none"}
-        See `Background`.
+        See `Background`. With "shells" and a map without σ, least squares is the same as the
+        highest correlation of the anisotropic parts.
     held_out : float
         Fraction of the voxels kept out of the fit, in contiguous blocks of hkl with all their
         symmetry equivalents.
     block_edge : int, optional
         Edge of these blocks, in reciprocal-lattice units.
     max_evaluations : int
-        Simulations to make at most.
+        Maps and derivatives of maps to make at most, those for the errors at the end aside.
     voxel_average : bool, optional
         Compare with the model's means over voxels; where not given, if the map has counts of
         averaged pixels.
     rtol : float
         Largest error of a simulation, as a fraction of its mean intensity.
+    solver : {"auto", "gauss-newton", "l-bfgs"}
+        "gauss-newton": trust region, one product a number and step. "l-bfgs": one gradient a
+        step, however many numbers. "auto": the first up to 30 numbers.
     rng : numpy.random.Generator, optional
         Draws the blocks; seeded with 0 where not given.
     progress : Progress
@@ -128,20 +136,32 @@ def fit(
 
     Notes
     -----
-    Costs one simulation a step and one a refined parameter, 10 to 40 in all.
+    A few numbers cost 10 to 40 simulations in all; many, two to three simulations a step.
     """
     settings = _as_options(refine, options)
     if settings.voxel_average is None:
         settings = replace(settings, voxel_average=observed.count is not None)
-    vector = ParameterVector.of(model, settings.refine)
+    vector = ParameterVector.of(model, settings.refine, model.coherent_unit(structure))
     observed = with_expected_sigma(observed)
     cell = structure.require_cell()
     check_cells_agree(cell, observed.cell, "structure and map")
-    data = _select(observed, cell, settings, rng or np.random.default_rng(0))
-    evaluate = _Evaluator(structure, vector, data, settings, progress)
+    data = FitData.of(observed, cell, settings.d_min, settings.d_max)
+    rotations = laue_rotations(observed.laue_group or observed.space_group)
+    held_out = choose_held_out(
+        data.voxels.hkl, rotations, settings.held_out, rng or np.random.default_rng(0),
+        settings.block_edge,
+    )  # fmt: skip
+    if held_out.all():
+        raise InputError(
+            f"fit: held_out = {settings.held_out:g} leaves none of {len(held_out)} unique voxels"
+        )
+    evaluate = Evaluator(
+        structure, vector, data, settings.adps, bool(settings.voxel_average), settings.rtol,
+        progress,
+    )  # fmt: skip
     progress.start("fit", settings.max_evaluations)
-    solution = _solve(evaluate, vector, settings)
-    return _assemble(observed, data, evaluate, solution, settings)
+    solution = solve(evaluate, ~held_out, vector.start, settings)
+    return _assemble(observed, evaluate, solution, ~held_out, settings)
 
 
 def _as_options(refine: Sequence[str] | None, options: dict[str, Any]) -> FitOptions:
@@ -153,174 +173,88 @@ def _as_options(refine: Sequence[str] | None, options: dict[str, Any]) -> FitOpt
     return FitOptions(refine=None if names is None else tuple(names), **options)
 
 
-@dataclass(frozen=True)
-class _Data:
-    """The unique voxels of a fit and which are held out."""
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """Where a solver stopped.
 
-    grid: HklGrid  # the map's, limited to the fit's resolution
-    own_grid: HklGrid  # the same voxels, with the structure's cell and its limit
-    voxels: UniqueVoxels
-    q_length: FloatArray
+    Attributes
+    ----------
+    x : ndarray, shape (n_vector,)
+    background : Background
+    residuals : ndarray, shape (n_working,)
+        Weighted, at the best scale and background.
+    scale : float
+        The best scale.
+    converged : bool
+    message : str
+        Why it stopped.
+    """
+
+    x: FloatArray
     background: Background
-    held_out: BoolArray
-
-    def take(self, chosen: BoolArray) -> tuple[FloatArray, FloatArray | None]:
-        sigma = self.voxels.sigma
-        return self.voxels.intensity[chosen], None if sigma is None else sigma[chosen]
-
-
-def _select(
-    observed: DiffuseMap, cell: Cell, settings: FitOptions, rng: np.random.Generator
-) -> _Data:
-    voxels = unique_voxels(observed)
-    frac = observed.cell.frac_matrix
-    q_length = TWO_PI * np.linalg.norm(voxels.hkl @ frac, axis=1)
-    inside = q_length > 1e-9  # the forward beam has no diffuse scattering
-    if settings.d_min is not None:
-        inside &= q_length <= TWO_PI / settings.d_min * (1 + 1e-9)
-    if settings.d_max is not None:
-        inside &= q_length >= TWO_PI / settings.d_max * (1 - 1e-9)
-    if voxels.sigma is not None:
-        inside &= np.isfinite(voxels.sigma) & (voxels.sigma > 0)
-    if not inside.any():
-        raise InputError(
-            f"fit: expected measured voxels between {settings.d_max} and {settings.d_min} Å, "
-            "found none"
-        )
-    chosen = UniqueVoxels(
-        index=voxels.index[inside],
-        hkl=voxels.hkl[inside],
-        intensity=voxels.intensity[inside].astype(np.float64),
-        sigma=None if voxels.sigma is None else voxels.sigma[inside].astype(np.float64),
-        n_equivalents=voxels.n_equivalents[inside],
-    )
-    q_length = q_length[inside]
-    rotations = laue_rotations(observed.laue_group or observed.space_group)
-    held_out = choose_held_out(chosen.hkl, rotations, settings.held_out, rng, settings.block_edge)
-    # Just beyond the outermost voxel: nothing further out need be simulated.
-    d_min = TWO_PI / float(q_length.max()) * (1 - 1e-7)
-    inv_d = np.linalg.norm(chosen.hkl @ cell.frac_matrix, axis=1)
-    if held_out.all():
-        raise InputError(
-            f"fit: held_out = {settings.held_out:g} leaves none of {len(held_out)} unique voxels"
-        )
-    return _Data(
-        grid=replace(observed.grid, d_min=d_min),
-        own_grid=replace(observed.grid, cell=cell, d_min=(1 - 1e-7) / float(inv_d.max())),
-        voxels=chosen,
-        q_length=q_length,
-        # Over working voxels, so that no function hangs on held-out ones alone.
-        background=Background.over(q_length[~held_out], settings.background),
-        held_out=held_out,
-    )
-
-
-@dataclass
-class _Evaluator:
-    """Model intensities at the unique voxels, with the last ones kept, and their derivatives."""
-
-    structure: AtomicStructure
-    vector: ParameterVector
-    data: _Data
-    settings: FitOptions
-    progress: Progress
-    n_evaluations: int = 0
-    last: dict[bytes, FloatArray] = field(default_factory=dict)
-
-    def full(self, vector: FloatArray) -> DiffuseMap:
-        """Simulate the map for a solver's vector."""
-        self.n_evaluations += 1
-        self.progress.step()
-        model = self.vector.model_at(vector)
-        return simulate(
-            self.structure,
-            model,
-            self.data.own_grid,
-            adps=self.settings.adps,
-            voxel_average=bool(self.settings.voxel_average),
-            rtol=self.settings.rtol,
-        )
-
-    def at_voxels(self, computed: DiffuseMap) -> FloatArray:
-        """Intensities (n_unique,) of a computed map at the unique voxels."""
-        return computed.intensity.reshape(-1)[self.data.voxels.index].astype(np.float64)
-
-    def __call__(self, vector: FloatArray) -> FloatArray:
-        """Intensities (n_unique,) for a solver's vector."""
-        key = vector.tobytes()
-        if key not in self.last:
-            self.last.clear()
-            self.last[key] = self.at_voxels(self.full(vector))
-        return self.last[key]
-
-    def derivatives(self, vector: FloatArray) -> FloatArray:
-        """Derivatives (n_unique, n_parameters) by the solver's vector."""
-        model = self.vector.model_at(vector)
-        if model.is_truncated:
-            return self._differences(vector)
-        unit = model.coherent_unit(self.structure)
-        operator = MapOperator(
-            unit,
-            model.with_adps(unit, self.settings.adps),
-            self.data.own_grid,
-            Engine(rtol=self.settings.rtol),
-            voxel_average=bool(self.settings.voxel_average),
-        )
-        columns = []
-        for name, slope in zip(self.vector.names, self.vector.slopes(vector), strict=True):
-            change = model.tangent(unit, {name: slope})
-            if self.settings.adps == "file":
-                # The remainder gives way to what the model takes: V_ii stays.
-                own = change.u_aniso(unit.n_atoms)
-                change = change + Displacements(independent=-own)
-            self.n_evaluations += 1
-            self.progress.step()
-            columns.append(operator.product(change).reshape(-1)[self.data.voxels.index])
-        return np.stack(columns, axis=1)
-
-    def _differences(self, vector: FloatArray) -> FloatArray:
-        """Forward differences (n_unique, n_parameters); towards the inside at an upper bound."""
-        here = self(vector)
-        columns = []
-        upper = self.vector.bounds[1]
-        for number in range(len(vector)):
-            step = (
-                DIFFERENCE_STEP
-                if vector[number] + DIFFERENCE_STEP <= upper[number]
-                else -DIFFERENCE_STEP
-            )
-            moved = vector.copy()
-            moved[number] += step
-            columns.append((self.at_voxels(self.full(moved)) - here) / step)
-        return np.stack(columns, axis=1)
-
-
-@dataclass(frozen=True)
-class _Solution:
-    """Where the solver stopped."""
-
-    vector: FloatArray
-    jacobian: FloatArray
-    scale_slopes: FloatArray
     residuals: FloatArray
+    scale: float
     converged: bool
     message: str
 
 
-def _solve(evaluate: _Evaluator, vector: ParameterVector, settings: FitOptions) -> _Solution:
-    """Trust-region least squares over the working voxels."""
-    working = ~evaluate.data.held_out
-    intensity, sigma = evaluate.data.take(working)
-    basis = evaluate.data.background.basis(evaluate.data.q_length[working])
-    problem = ProjectedProblem.build(intensity, sigma, basis)
-    if len(intensity) <= basis.shape[1] + len(vector.names) + 1:
+def solve(
+    evaluate: Evaluator, working: BoolArray, start: FloatArray, settings: FitOptions
+) -> Solution:
+    """Weighted least squares over the working voxels.
+
+    Raises
+    ------
+    InputError
+        If the voxels are too few, or do not vary beyond an isotropic background.
+    """
+    vector = evaluate.vector
+    background = evaluate.data.background(settings.background, working)
+    n_voxels = int(np.count_nonzero(working))
+    n_functions = background.basis(evaluate.data.q_length[:1]).shape[1]
+    if n_voxels <= n_functions + len(start) + 1 and settings.solver != "l-bfgs":
         raise InputError(
-            f"fit: {len(intensity)} unique voxels cannot determine {len(vector.names)} "
-            f"parameters, a scale and a background of {basis.shape[1]} functions"
+            f"fit: {n_voxels} unique voxels cannot determine {len(start)} numbers of "
+            f"parameters, a scale and a background of {n_functions} functions"
         )
+    problem = _problem(evaluate, working, background)
+    is_dense = settings.solver == "gauss-newton" or (
+        settings.solver == "auto" and len(start) <= MOST_DENSE
+    )
+    run = _gauss_newton if is_dense else _l_bfgs
+    x, is_done, message = run(evaluate, problem, working, start, settings)
+    model_values = evaluate(x)[working]
+    residuals = problem.residuals(model_values)
+    scale = problem.scale(problem.model_part(model_values))
+    lower, upper = vector.bounds
+    names = vector.names_of_numbers
+    at_bound = sorted(
+        {n for n, v, low, high in zip(names, x, lower, upper, strict=True)
+         if min(v - low, high - v) < 1e-3}
+    )  # fmt: skip
+    if at_bound:
+        message += f" At a bound: {', '.join(at_bound)}."
+    return Solution(x, background, residuals, scale, is_done and not at_bound, message)
+
+
+def _problem(evaluate: Evaluator, working: BoolArray, background: Background) -> ProjectedProblem:
+    intensity, sigma = evaluate.data.take(working)
+    basis = background.basis(evaluate.data.q_length[working])
+    problem = ProjectedProblem.build(intensity, sigma, basis)
     level = np.linalg.norm(problem.root_weights * intensity)
     if np.linalg.norm(problem.data) <= LEAST_VARIATION * level:
         raise InputError("fit: expected a map that varies beyond an isotropic background")
+    return problem
+
+
+def _gauss_newton(
+    evaluate: Evaluator,
+    problem: ProjectedProblem,
+    working: BoolArray,
+    start: FloatArray,
+    settings: FitOptions,
+) -> tuple[FloatArray, bool, str]:
+    """Trust region, with all derivatives."""
 
     def residuals(x: FloatArray) -> FloatArray:
         return problem.residuals(evaluate(x)[working])
@@ -329,130 +263,181 @@ def _solve(evaluate: _Evaluator, vector: ParameterVector, settings: FitOptions) 
         return problem.jacobian(evaluate(x)[working], evaluate.derivatives(x)[working])
 
     found = scipy.optimize.least_squares(
-        residuals, vector.start, jacobian, bounds=vector.bounds, x_scale="jac",
+        residuals, start, jacobian, bounds=evaluate.vector.bounds, x_scale="jac",
         xtol=STEP_TOLERANCE, ftol=1e-9, gtol=None,
-        max_nfev=max(2, settings.max_evaluations // (1 + len(vector.names))),
+        max_nfev=max(2, settings.max_evaluations // (1 + len(start))),
     )  # fmt: skip
-    derivatives = evaluate.derivatives(found.x)[working]
-    model = evaluate(found.x)[working]
-    final = problem.jacobian(model, derivatives)
-    norms = np.linalg.norm(final, axis=0) * np.linalg.norm(found.fun)
-    steepness = np.max(np.abs(final.T @ found.fun) / np.where(norms > 0, norms, 1.0))
-    lower, upper = vector.bounds
-    at_bound = [
-        name
-        for name, x, low, high in zip(vector.names, found.x, lower, upper, strict=True)
-        if min(x - low, high - x) < 1e-3
-    ]
-    message = str(found.message)
-    if at_bound:
-        message += f" At a bound: {', '.join(at_bound)}."
-    converged = bool(found.success) and not at_bound
-    logger.info("fit: %s gradient cosine %.1e", message, steepness)
-    slopes = problem.scale_slopes(model, derivatives)
-    return _Solution(found.x, final, slopes, found.fun, converged, message)
+    norms = np.linalg.norm(np.asarray(found.jac), axis=0) * np.linalg.norm(found.fun)
+    cosine = np.max(np.abs(found.grad) / np.where(norms > 0, norms, 1.0), initial=0.0)
+    logger.info("fit: %s gradient cosine %.1e", found.message, cosine)
+    return found.x, bool(found.success), str(found.message)
+
+
+def _l_bfgs(
+    evaluate: Evaluator,
+    problem: ProjectedProblem,
+    working: BoolArray,
+    start: FloatArray,
+    settings: FitOptions,
+) -> tuple[FloatArray, bool, str]:
+    """Limited-memory quasi-Newton, with one gradient a step."""
+    size = float(problem.data @ problem.data)
+    best: list[tuple[float, FloatArray]] = []
+
+    def value_and_gradient(x: FloatArray) -> tuple[float, FloatArray]:
+        model = evaluate(x)[working]
+        if not np.all(np.isfinite(model)):
+            # Far above any misfit, which is at most 1: the line search turns back.
+            return _IMPOSSIBLE, np.zeros(len(x))
+        part = problem.model_part(model)
+        scale = problem.scale(part)
+        rest = problem.data - scale * part
+        # Scale and background follow; neither moves the value to first order.
+        slopes = np.zeros(len(working))
+        slopes[working] = -2.0 * scale * problem.root_weights * rest / size
+        value = float(rest @ rest) / size
+        if not best or value < best[0][0]:
+            best[:] = [(value, x.copy())]
+        return value, evaluate.gradient(x, slopes)
+
+    lower, upper = evaluate.vector.bounds
+    found = scipy.optimize.minimize(
+        value_and_gradient, start, jac=True, method="L-BFGS-B",
+        bounds=scipy.optimize.Bounds(lower, upper),
+        options={
+            "maxfun": max(2, settings.max_evaluations // 2), "maxiter": 10_000, "maxcor": 30,
+            "ftol": 1e-8, "gtol": 1e-7,
+        },
+    )  # fmt: skip
+    logger.info("fit: %s largest slope %.1e", found.message, np.max(np.abs(found.jac)))
+    return best[0][1], bool(found.success), str(found.message)
 
 
 def _assemble(
     observed: DiffuseMap,
-    data: _Data,
-    evaluate: _Evaluator,
-    solution: _Solution,
+    evaluate: Evaluator,
+    solution: Solution,
+    working: BoolArray,
     settings: FitOptions,
 ) -> FitResult:
-    vector = evaluate.vector
-    computed = evaluate.full(solution.vector)
-    calculated = evaluate.at_voxels(computed)
-    working = ~data.held_out
+    vector, data, x = evaluate.vector, evaluate.data, solution.x
+    computed = evaluate.full(x)
+    calculated = evaluate.at_voxels(computed.intensity)
     intensity, sigma = data.take(working)
-    basis = data.background.basis(data.q_length)
+    basis = solution.background.basis(data.q_length)
     columns = np.column_stack([calculated, basis])
     coefficients = background_coefficients(intensity, sigma, columns[working])
     inflation = _inflation(solution, sigma, columns.shape[1])
-    errors, correlations = _standard_errors(solution, vector, inflation)
-    part = ProjectedProblem.build(intensity, sigma, basis[working]).model_part(calculated[working])
-    scale_error = _scale_error(solution, part, inflation)
-    values = vector.values(solution.vector)
-    parameters = {
-        name: FittedParameter(values[name], float(error), vector.limits(name).unit)
-        for name, error in zip(vector.names, errors, strict=True)
-    }
-    model_map = _model_map(observed, computed, data, coefficients, settings)
+    values = vector.values(x)
+    uncertainty, scale_error = _errors(evaluate, solution, working, calculated, inflation)
+    parameters = {}
+    for name, value in values.items():
+        error = (
+            np.full(value.shape, np.nan)
+            if uncertainty is None
+            else uncertainty.errors[name].reshape(value.shape)
+        )
+        parameters[name] = FittedParameter(
+            _number_or_array(value), _number_or_array(error), vector.limits(name).unit
+        )
+    model_map = _model_map(
+        observed, computed, evaluate, solution.background, coefficients, settings
+    )
     message = solution.message
+    if uncertainty is None:
+        message += f" No errors: more than {MOST_WITH_ERRORS} numbers."
     if coefficients[0] <= 0:
         message += " The scale is not positive: the model does not resemble the map."
     q_table = np.linspace(float(data.q_length.min()), float(data.q_length.max()), 200)
-    background = data.background.basis(q_table) @ coefficients[1:]
+    background = solution.background.basis(q_table) @ coefficients[1:]
+    n = sum(value.size for value in values.values())
     return FitResult(
         parameters=parameters,
-        correlations=correlations,
+        correlations=np.full((n, n), np.nan) if uncertainty is None else uncertainty.correlations,
         scale=FittedParameter(float(coefficients[0]), scale_error, "map units / e²"),
-        model=vector.model_at(solution.vector),
+        model=vector.model_at(x),
         model_map=model_map,
-        statistics=_statistics(observed, model_map, data, columns @ coefficients),
+        statistics=_statistics(observed, model_map, data, working, columns @ coefficients),
         background={"q": q_table, "intensity": background},
+        n_numbers=len(x),
+        n_determined=np.nan if uncertainty is None else uncertainty.n_determined,
+        spectrum=np.empty(0) if uncertainty is None else uncertainty.spectrum,
         converged=bool(solution.converged and coefficients[0] > 0),
         message=message,
         n_evaluations=evaluate.n_evaluations,
     )
 
 
-def _inflation(solution: _Solution, sigma: FloatArray | None, n_linear: int) -> float:
+def _number_or_array(value: FloatArray) -> float | FloatArray:
+    return float(value) if value.ndim == 0 else value
+
+
+def _inflation(solution: Solution, sigma: FloatArray | None, n_linear: int) -> float:
     """Variance of a weighted residual; never below 1 where the map has σ."""
-    n = len(solution.residuals) - len(solution.vector) - n_linear
+    n = len(solution.residuals) - len(solution.x) - n_linear
     reduced = float(solution.residuals @ solution.residuals) / max(n, 1)
     return reduced if sigma is None else max(reduced, 1.0)
 
 
-def _standard_errors(
-    solution: _Solution, vector: ParameterVector, inflation: float
-) -> tuple[FloatArray, FloatArray]:
-    """Standard errors and correlations from the Gauss–Newton matrix."""
-    inverse = np.linalg.pinv(solution.jacobian.T @ solution.jacobian)
-    slopes = vector.slopes(solution.vector)
-    covariance = inflation * inverse * np.outer(slopes, slopes)
-    errors = np.sqrt(np.diag(covariance))
-    safe = np.where(errors > 0, errors, 1.0)
-    return errors, covariance / np.outer(safe, safe)
-
-
-def _scale_error(solution: _Solution, part: FloatArray, inflation: float) -> float:
-    """Standard error of the scale: its own, and what the parameters' errors carry over to it."""
-    inverse = np.linalg.pinv(solution.jacobian.T @ solution.jacobian)
-    carried = float(solution.scale_slopes @ inverse @ solution.scale_slopes)
-    return float(np.sqrt(inflation * (1.0 / max(float(part @ part), 1e-300) + carried)))
+def _errors(
+    evaluate: Evaluator,
+    solution: Solution,
+    working: BoolArray,
+    calculated: FloatArray,
+    inflation: float,
+) -> tuple[Uncertainty | None, float]:
+    """Errors of the parameters, and of the scale: its own, and what theirs carry over to it."""
+    problem = _problem(evaluate, working, solution.background)
+    part = problem.model_part(calculated[working])
+    own = 1.0 / max(float(part @ part), 1e-300)
+    if len(solution.x) > MOST_WITH_ERRORS:
+        return None, float(np.sqrt(inflation * own))
+    derivatives = evaluate.derivatives(solution.x)[working]
+    model = calculated[working]
+    uncertainty = estimate_uncertainty(
+        problem.jacobian(model, derivatives), inflation, evaluate.vector.jacobian(solution.x)
+    )
+    slopes = problem.scale_slopes(model, derivatives)
+    carried = float(slopes @ uncertainty.covariance @ slopes)
+    return uncertainty, float(np.sqrt(inflation * own + carried))
 
 
 def _model_map(
     observed: DiffuseMap,
     computed: DiffuseMap,
-    data: _Data,
+    evaluate: Evaluator,
+    functions: Background,
     coefficients: FloatArray,
     settings: FitOptions,
 ) -> DiffuseMap:
     """Scale · model + shell means of the background, at the map's hkl within the limits."""
-    wanted = data.grid.within(d_max=settings.d_max) & np.isfinite(computed.intensity)
-    inv_d = data.grid.inv_d()[wanted]
-    background = data.background.basis(TWO_PI * inv_d) @ coefficients[1:]
+    grid = evaluate.data.grid
+    wanted = grid.within(d_max=settings.d_max) & np.isfinite(computed.intensity)
+    inv_d = grid.inv_d()[wanted]
+    background = functions.basis(TWO_PI * inv_d) @ coefficients[1:]
     # Constant within the shells that define the anisotropic part: it drops out of that exactly.
     shell = isotropic_shells(inv_d)
     background = shell_mean(background, shell, int(shell.max()) + 1)[shell]
-    intensity = np.full(data.grid.shape, np.nan)
+    intensity = np.full(grid.shape, np.nan)
     intensity[wanted] = coefficients[0] * computed.intensity[wanted] + background
     step = make_step("fit", settings, model=computed.provenance[-1]["model"])
     return DiffuseMap(
-        data.grid, intensity, observed.space_group, provenance=(*observed.provenance, step)
+        grid, intensity, observed.space_group, provenance=(*observed.provenance, step)
     )
 
 
 def _statistics(
-    observed: DiffuseMap, model_map: DiffuseMap, data: _Data, calculated: FloatArray
+    observed: DiffuseMap,
+    model_map: DiffuseMap,
+    data: FitData,
+    working: BoolArray,
+    calculated: FloatArray,
 ) -> dict[str, Any]:
     """Agreement of map and model, apart for working and held-out voxels."""
     laue = laue_rotations(observed.laue_group or observed.space_group)
     orbits = symmetry_orbits(observed.grid, laue).reshape(-1)
     result: dict[str, Any] = {}
-    for name, chosen in (("working", ~data.held_out), ("held_out", data.held_out)):
+    for name, chosen in (("working", working), ("held_out", ~working)):
         if not chosen.any():
             result[name] = None
             continue

@@ -47,9 +47,14 @@ def isotropic_shells(inv_d: FloatArray, width: float = ISOTROPIC_SHELL_WIDTH) ->
     return np.floor(inv_d / width + _EDGE_TOLERANCE).astype(np.int64)
 
 
-def shell_mean(values: FloatArray, shell: IntArray, n_shells: int) -> FloatArray:
+def shell_mean(
+    values: FloatArray, shell: IntArray, n_shells: int, weights: FloatArray | None = None
+) -> FloatArray:
     """Mean of the values (n,) in each shell, shape (n_shells,); NaN where a shell is empty."""
-    return divide(np.bincount(shell, values, n_shells), np.bincount(shell, minlength=n_shells))
+    if weights is None:
+        return divide(np.bincount(shell, values, n_shells), np.bincount(shell, minlength=n_shells))
+    sums = np.bincount(shell, weights * values, n_shells)
+    return divide(sums, np.bincount(shell, weights, n_shells))
 
 
 def divide(numerator: NDArray[np.number], denominator: NDArray[np.number]) -> FloatArray:

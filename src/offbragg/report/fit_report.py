@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from offbragg.inference.result import FitResult
 from offbragg.maps.comparison import compare
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.plotting import draw_correlation, draw_profiles, draw_sections
 from offbragg.report.page import Page
 
+# A parameter of more numbers is not printed.
+_MOST_ROWS = 40
 _FIGURES = {
     "n_unique": "unique voxels",
     "cc": "CC",
@@ -24,13 +28,22 @@ def add_fit(page: Page, observed: DiffuseMap, result: FitResult) -> None:
     """Add a fit's parameters, agreement and pictures to a page."""
     page.heading("Fit")
     page.text(f"Model: {result.model!r}.")
-    rows: list[tuple[object, ...]] = [
-        (name.replace("_", " "), p.value, p.standard_error, p.unit)
-        for name, p in result.parameters.items()
-    ]
+    rows: list[tuple[object, ...]] = []
+    for name, p in result.parameters.items():
+        numbers = p.numbers(name.replace("_", " "))
+        rows += (
+            numbers
+            if len(numbers) <= _MOST_ROWS
+            else [(name, f"{len(numbers)} numbers", "", p.unit)]
+        )
     scale = result.scale
     rows.append(("scale", scale.value, scale.standard_error, scale.unit))
     page.table(("parameter", "value", "standard error", "unit"), rows)
+    if np.isfinite(result.n_determined):
+        page.text(
+            f"{result.n_numbers} numbers were refined; the map determines about "
+            f"{result.n_determined:.1f} of them. An infinite error: not determined."
+        )
     say = page.text if result.converged else page.note
     say(f"{'Converged' if result.converged else 'Not converged'}: {result.message}")
     sets = {name: s for name, s in result.statistics.items() if s is not None}
