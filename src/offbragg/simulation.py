@@ -153,6 +153,8 @@ def simulate(  # noqa: PLR0913 - one keyword an option, as users write them
         part, adps, crystal_size, rtol, voxel_average, method, max_memory, wavelength, altlocs,
         n_samples, seed,
     )  # fmt: skip
+    if structure.n_atoms == 0:
+        raise InputError("structure must have at least one atom, got none")
     cell = structure.require_cell()
     check_cells_agree(cell, grid.cell, "structure and grid")
     rotations = space_group_operations(structure.space_group).rotations

@@ -386,6 +386,7 @@ def test_an_unknown_space_group_argument_is_named(tmp_path):
         ("elements", np.array(["C"]), r"elements must have shape \(2,\), got \(1,\)"),
         ("u_aniso", np.zeros((2, 3)), r"u_aniso must have shape \(2, 3, 3\), got \(2, 3\)"),
         ("occupancies", np.ones(3), r"occupancies must have shape \(2,\), got \(3,\)"),
+        ("occupancies", np.array([1.0, -0.5]), r"occupancies must be at least 0, got -0\.5"),
         ("copies", np.zeros(3, dtype=int), r"copies must have shape \(2,\), got \(3,\)"),
         ("names", np.array(["CA"]), r"names must have shape \(2,\), got \(1,\)"),
         ("space_group", "P 7", "space group must be"),

@@ -71,6 +71,8 @@ class AtomicStructure:
                 raise InputError(f"{name} must have shape {expected}, got {values.shape}")
             if name in ("positions", "occupancies", "u_aniso") and not np.all(np.isfinite(values)):
                 raise InputError(f"{name} must be finite, got NaN or infinity")
+            if name == "occupancies" and np.any(values < 0):
+                raise InputError(f"occupancies must be at least 0, got {values.min():g}")
             object.__setattr__(self, name, values)
         if self.cell is not None:
             object.__setattr__(self, "cell", as_cell(self.cell))

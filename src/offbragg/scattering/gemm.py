@@ -28,7 +28,7 @@ from offbragg.errors import InputError
 from offbragg.runtime import count_workers, map_in_order, one_blas_thread
 from offbragg.scattering import _gemm_kernels as kernels
 from offbragg.scattering.displacements import check_covariance
-from offbragg.scattering.gemm_plan import MOST_WORKERS, GemmPlan, Panel
+from offbragg.scattering.gemm_plan import GemmPlan, Panel
 
 # Nodes x_k (n_nodes,), and (n_nodes, n): ½x_k v_ii, exp(−½x_k v_ii), factors of rows and columns.
 _Factors = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
@@ -252,7 +252,7 @@ class _Sums:
         self.v = check_covariance(covariance, n_atoms)
         self.positions = np.ascontiguousarray(positions.T)
         self.plan = GemmPlan.build(self.q, self.form_factors, self.v, rtol, max_memory)
-        self.n_workers = min(count_workers(), MOST_WORKERS)
+        self.n_workers = min(count_workers(), self.plan.n_workers)
         self.workspaces: SimpleQueue[tuple[FloatArray, FloatArray]] = SimpleQueue()
 
     def forward(self, direction: FloatArray) -> FloatArray:

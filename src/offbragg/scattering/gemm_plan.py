@@ -44,8 +44,8 @@ _ELEMENT_COST, _NODE_COST = 150.0, 3e7
 _MOST_ROWS = 4096
 # Columns of the matrices at least in one product, where memory allows no more.
 _LEAST_WIDTH = 8
-#: Threads that are used at most.
-MOST_WORKERS = 8
+# Threads, the most that memory allows; rows of q that make several worth while.
+_WORKERS, _ENOUGH_ROWS = (8, 4, 2, 1), 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,11 +84,14 @@ class GemmPlan:
     n_atoms : int
     width : int
         Columns of the matrices made and multiplied at once.
+    n_workers : int
+        Threads at most.
     """
 
     panels: tuple[Panel, ...]
     n_atoms: int
     width: int
+    n_workers: int = 1
 
     @property
     def n_nodes(self) -> int:
@@ -107,7 +110,7 @@ class GemmPlan:
     @property
     def n_panels_at_once(self) -> int:
         """Panels that strips are being made or waited for of, with two strips ahead a thread."""
-        return 2 + 2 * MOST_WORKERS // max(len(self.columns()), 1)
+        return 2 + 2 * self.n_workers // max(len(self.columns()), 1)
 
     def columns(self) -> list[tuple[int, int]]:
         """First and last column of each strip of the matrices."""
@@ -167,25 +170,12 @@ class GemmPlan:
         if not 0 < rtol < 1:
             raise InputError(f"rtol must be between 0 and 1, got {rtol}")
         n_atoms = len(covariance)
-        # Of as many threads as may ever be: memory must not decide how sums are cut.
-        width = min(max(n_atoms // 8, 32), 256)
-        while width > _LEAST_WIDTH and _tile_bytes(n_atoms, width) > 0.3 * max_memory:
-            width //= 2
-        fixed_bytes = _tile_bytes(n_atoms, width)
-        # Amplitudes of the panels that are being worked on, products of each thread.
-        row_bytes = 16.0 * n_atoms * cls((), n_atoms, width).n_panels_at_once
-        row_bytes += 16.0 * width * _MOST_NODES * MOST_WORKERS
-        most_rows = min(int((max_memory - fixed_bytes) / row_bytes), _MOST_ROWS)
-        if most_rows < 1:
-            needed = fixed_bytes + row_bytes
-            raise InputError(
-                f"max_memory must be at least {needed:.3g} bytes, got {max_memory:.3g}"
-            )
+        width, n_workers, most_rows = _cut(n_atoms, max_memory)
         x = np.einsum("qx,qx->q", q, q)
         order = np.argsort(x, kind="stable")
         x = x[order]
         if n_atoms == 0 or len(x) == 0:
-            return cls((), n_atoms, width)
+            return cls((), n_atoms, width, n_workers)
         sizes = _mean_sizes(form_factors)
         reach = _reach(x, _widths(x, sizes, covariance, rtol))
         node_cost = _NODE_COST + 0.5 * _ELEMENT_COST * n_atoms**2
@@ -202,12 +192,28 @@ class GemmPlan:
                 own = x[first:last]
                 weights = _lagrange(own, nodes)
                 panels.append(Panel(order[first:last], own - centre, centre, nodes, weights))
-        return cls(tuple(panels), n_atoms, width)
+        return cls(tuple(panels), n_atoms, width, n_workers)
 
 
-def _tile_bytes(n_atoms: int, width: int) -> float:
-    """Memory of matrices and gradients of strips, one and up to three results a thread."""
-    return 8.0 * n_atoms * width * (_MOST_NODES + 3) * MOST_WORKERS
+def _cut(n_atoms: int, max_memory: float) -> tuple[int, int, int]:
+    """Columns of a strip, threads at most and rows at most that memory allows.
+
+    By memory alone, not by how many processors there are: that must not decide how sums are cut.
+    """
+    for n_workers in _WORKERS:
+        width = min(max(n_atoms // 8, 32), 256)
+        # Matrices and gradients of strips: one, and up to three results, a thread.
+        a_column = 8.0 * n_atoms * (_MOST_NODES + 3) * n_workers
+        while width > _LEAST_WIDTH and a_column * width > 0.3 * max_memory:
+            width //= 2
+        plan = GemmPlan((), n_atoms, width, n_workers)
+        # Amplitudes of the panels that are being worked on, products of each thread.
+        a_row = 16.0 * n_atoms * plan.n_panels_at_once + 16.0 * width * _MOST_NODES * n_workers
+        most_rows = min(int((max_memory - a_column * width) / a_row), _MOST_ROWS)
+        if most_rows >= (_ENOUGH_ROWS if n_workers > 1 else 1):
+            return width, n_workers, most_rows
+    needed = a_column * width + a_row
+    raise InputError(f"max_memory must be at least {needed:.3g} bytes, got {max_memory:.3g}")
 
 
 def _mean_sizes(form_factors: NDArray[np.inexact]) -> FloatArray:
