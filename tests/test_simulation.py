@@ -31,6 +31,7 @@ from offbragg import (
     simulate,
 )
 from offbragg.crystal.cell import Cell
+from offbragg.crystal.solvent import solvent_structure_factors
 from offbragg.crystal.symmetry import lattice_matrices, space_group_operations
 from offbragg.errors import InputError
 from offbragg.simulation import gather, lattice_for
@@ -303,6 +304,22 @@ def test_a_finite_crystal_is_the_infinite_one_on_average():
     assert infinite.ravel()[0] / f[0] ** 2 / 8 == pytest.approx(1.0, rel=1e-5)
 
 
+@pytest.mark.parametrize("part", ["bragg", "total"])
+def test_flat_solvent_adds_to_the_bragg_part_alone(part):
+    structure, _, _ = made(21, "monoclinic")
+    grid = HklGrid.from_resolution(structure.cell, 2.5, (1, 2, 1))
+    found = simulate(structure, Uncorrelated(), grid, part, bulk_solvent=(0.35, 46.0)).intensity
+    plain = simulate(structure, Uncorrelated(), grid, part).intensity
+    is_node = grid.is_node() & grid.within()
+    assert_allclose(found[~is_node], plain[~is_node], rtol=1e-12)
+    hkl = np.rint(grid.hkl()[is_node]).astype(int)
+    solvent = solvent_structure_factors(structure, hkl, 0.35, 46.0)
+    atoms = bragg_amplitude(structure, structure.u_aniso, hkl)
+    expected = 2 * (np.abs(atoms + solvent) ** 2 - np.abs(atoms) ** 2)
+    assert_allclose((found - plain)[is_node], expected, atol=1e-4 * np.abs(expected).max())
+    assert np.abs(expected).max() > 0.01 * np.nanmax(plain)
+
+
 def test_bragg_is_damped_by_the_models_own_displacements():
     # LiquidLike: e^{−q²σ²} whatever the file says; adps="file": by the file.
     structure, _, _ = made(4, "triclinic")
@@ -446,6 +463,16 @@ def test_maps_do_not_depend_on_threads():
         ({"crystal_size": (2, 2)}, "crystal_size must be three whole numbers >= 1"),
         ({"crystal_size": (1.5, 1, 1)}, "crystal_size must be three whole numbers >= 1"),
         ({"crystal_size": 3}, "crystal_size must be three whole numbers >= 1, got 3"),
+        ({"bulk_solvent": (0.35,), "part": "bragg"}, r"bulk_solvent must be k_sol \[e/Å³\] and b_"),
+        (
+            {"bulk_solvent": (0.35, 46.0)},
+            "bulk_solvent is for part 'bragg' or 'total' of the infin",
+        ),
+        (
+            {"bulk_solvent": (0.35, 46.0), "part": "bragg", "crystal_size": (2, 2, 2)},
+            "bulk_solvent is for part 'bragg' or 'total' of the infinite crystal",
+        ),
+        ({"bulk_solvent": (-1.0, 46.0), "part": "bragg"}, "k_sol and b_sol must be >= 0"),
         ({"rtol": 0.0}, r"rtol must be between 0 and 1, got 0\.0"),
         ({"rtol": np.nan}, "rtol must be between 0 and 1, got nan"),
     ],

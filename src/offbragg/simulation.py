@@ -15,6 +15,7 @@ import numpy as np
 from offbragg.conventions import TWO_PI, ComplexArray, FloatArray, IntArray
 from offbragg.crystal.cell import check_cells_agree
 from offbragg.crystal.grid import HklGrid
+from offbragg.crystal.solvent import solvent_structure_factors
 from offbragg.crystal.structure import AtomicStructure
 from offbragg.crystal.symmetry import (
     check_group_fits_cell,
@@ -59,6 +60,7 @@ class SimulationOptions:
     altlocs: str = "together"
     n_samples: int = 1000
     seed: int = 0
+    bulk_solvent: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.part not in PARTS:
@@ -66,6 +68,15 @@ class SimulationOptions:
         size = self.crystal_size
         if size is not None and (np.shape(size) != (3,) or any(n < 1 or n != int(n) for n in size)):
             raise InputError(f"crystal_size must be three whole numbers >= 1, got {size}")
+        if self.bulk_solvent is not None:
+            if np.shape(self.bulk_solvent) != (2,) or not np.all(np.isfinite(self.bulk_solvent)):
+                raise InputError(
+                    f"bulk_solvent must be k_sol [e/Å³] and b_sol [Å²], got {self.bulk_solvent}"
+                )
+            if self.part not in ("bragg", "total") or size is not None:
+                raise InputError(
+                    "bulk_solvent is for part 'bragg' or 'total' of the infinite crystal"
+                )
         if self.method == "sampled" and self.part == "total":
             raise InputError("method 'sampled' is for part 'diffuse': Bragg parts are not sampled")
         _ = self.engine
@@ -95,6 +106,7 @@ def simulate(  # noqa: PLR0913 - one keyword an option, as users write them
     altlocs: str = "together",
     n_samples: int = 1000,
     seed: int = 0,
+    bulk_solvent: tuple[float, float] | None = None,
 ) -> DiffuseMap:
     """Compute the map of a structure that moves as a disorder model says.
 
@@ -132,6 +144,9 @@ def simulate(  # noqa: PLR0913 - one keyword an option, as users write them
         occupation scatters.
     n_samples, seed : int
         Draws of "sampled".
+    bulk_solvent : two float, optional
+        k_sol [e/Å³] and b_sol [Å²] of a flat bulk solvent around the molecules, which adds to the
+        Bragg part alone; proteins have about (0.35, 46). None: vacuum.
 
     Returns
     -------
@@ -151,7 +166,7 @@ def simulate(  # noqa: PLR0913 - one keyword an option, as users write them
     """
     chosen = SimulationOptions(
         part, adps, crystal_size, rtol, voxel_average, method, max_memory, wavelength, altlocs,
-        n_samples, seed,
+        n_samples, seed, bulk_solvent,
     )  # fmt: skip
     if structure.n_atoms == 0:
         raise InputError("structure must have at least one atom, got none")
@@ -317,6 +332,8 @@ def _bragg(
         lattice, atoms.positions, atoms.elements, atoms.occupancies, atoms.u_aniso,
         _BRAGG_TOLERANCE,
     )  # fmt: skip
+    if options.bulk_solvent is not None:
+        _add_bulk_solvent(f_cell, lattice, structure, *options.bulk_solvent)
     squares: FloatArray | ComplexArray = f_cell.real**2 + f_cell.imag**2
     if options.wavelength is not None:
         squares = _anomalous_squares(f_cell, lattice, atoms, options.wavelength)
@@ -327,6 +344,22 @@ def _bragg(
     for axis, n_cells in zip(axes, options.crystal_size, strict=True):
         intensity = intensity * interference(axis, n_cells)
     return intensity
+
+
+def _add_bulk_solvent(
+    f_cell: ComplexArray,
+    lattice: HalfLattice,
+    structure: AtomicStructure,
+    k_sol: float,
+    b_sol: float,
+) -> None:
+    """Add the structure factors of flat solvent at whole hkl, where alone the Bragg part counts."""
+    nodes = np.argwhere(lattice.q_squared() <= lattice.q_max**2 * (1 + 1e-9))
+    index = nodes - np.array([lattice.extent[0], lattice.extent[1], 0])
+    is_whole = np.all(index % np.array(lattice.sampling) == 0, axis=1)
+    hkl = index[is_whole] // np.array(lattice.sampling)
+    f_solvent = solvent_structure_factors(structure, hkl, k_sol, b_sol)
+    f_cell[tuple(nodes[is_whole].T)] += f_solvent
 
 
 def _anomalous_squares(

@@ -251,6 +251,41 @@ def test_standard_errors_are_calibrated(crystal):
     assert 0.75 < np.sqrt(np.mean(np.square(z))) < 1.28
 
 
+@pytest.mark.parametrize("has_sigma", [True, False])
+def test_a_robust_loss_does_not_follow_a_few_wrong_voxels(crystal, has_sigma):
+    truth, start = CASES["liquid-like"]
+    observed = noisy(crystal, truth, grid_of(crystal), 12)
+    # One orbit in twenty is off by sixty standard deviations, always upwards.
+    inv_d = np.round(observed.grid.inv_d(), 6)
+    lengths = np.unique(inv_d)
+    is_wrong = np.random.default_rng(3).uniform(size=len(lengths)) < 0.05
+    spoilt = observed.intensity + 60 * observed.sigma * is_wrong[np.searchsorted(lengths, inv_d)]
+    observed = replace(observed, intensity=spoilt, sigma=observed.sigma if has_sigma else None)
+    options = {"held_out": 0.0, "background": "none", "rtol": 1e-5}
+    plain, robust = (
+        fit(observed, crystal, start, loss=loss, **options) for loss in ("squares", "huber")
+    )
+    for name, value in truth.parameters(crystal).items():
+        off = [abs(x.parameters[name].value - value) for x in (plain, robust)]
+        errors = [x.parameters[name].standard_error for x in (plain, robust)]
+        assert off[1] < 0.1 * off[0]
+        assert errors[1] < 0.3 * errors[0]
+        assert off[1] < FOUR * errors[1]
+
+
+def test_a_robust_loss_is_least_squares_where_nothing_is_wrong(crystal):
+    truth, start = CASES["liquid-like"]
+    observed = noisy(crystal, truth, grid_of(crystal), 13)
+    options = {"held_out": 0.0, "background": "none", "rtol": 1e-5}
+    plain, robust = (
+        fit(observed, crystal, start, loss=loss, **options) for loss in ("squares", "huber")
+    )
+    for name, one in plain.parameters.items():
+        other = robust.parameters[name]
+        assert abs(one.value - other.value) < one.standard_error
+        assert other.standard_error == pytest.approx(one.standard_error, rel=0.2)
+
+
 # --- 5 errors ------------------------------------------------------------
 
 

@@ -27,15 +27,12 @@ from offbragg.report import write_fit_report
 _MOST_ROWS = 40
 
 
-@Parameter(name="*")
-@dataclass(frozen=True)
-class RefineOptions:
-    """What is refined, and against which voxels.
+@dataclass(frozen=True, kw_only=True)
+class VoxelOptions:
+    """Which voxels count, and for what.
 
     Attributes
     ----------
-    refine : tuple of str or None
-        Names of parameters; all that the model can refine if not given.
     adps : str
         Mean-square displacements: the model's alone, or the file's, the rest uncorrelated.
     d_min : float or None
@@ -44,27 +41,43 @@ class RefineOptions:
         Low-resolution limit [Å].
     background : str
         Isotropic background.
+    seed : int
+        Draws the blocks of hkl that are held out.
+    """
+
+    adps: Literal["model", "file"] = "model"
+    d_min: float | None = None
+    d_max: float | None = None
+    background: Literal["smooth", "shells", "none"] = "smooth"
+    seed: int = 0
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RefineOptions(VoxelOptions):
+    """What is refined, and how.
+
+    Attributes
+    ----------
+    refine : tuple of str or None
+        Names of parameters; all that the model can refine if not given.
     held_out : float
         Fraction of the voxels held out, in blocks of hkl with their equivalents.
-    seed : int
-        Draws the blocks.
     max_evaluations : int
         Maps and derivatives of maps to make at most.
     solver : str
         How; auto: by Gauss-Newton up to 30 numbers.
+    loss : str
+        huber: voxels that are far off count less.
     voxel_average : bool or None
         Compare with means over voxels; if not given, where the map has counts of pixels.
     """
 
     refine: tuple[str, ...] | None = None
-    adps: Literal["model", "file"] = "model"
-    d_min: float | None = None
-    d_max: float | None = None
-    background: Literal["smooth", "shells", "none"] = "smooth"
     held_out: float = 0.1
-    seed: int = 0
     max_evaluations: int = 60
     solver: Literal["auto", "gauss-newton", "l-bfgs"] = "auto"
+    loss: Literal["squares", "huber"] = "squares"
     voxel_average: bool | None = None
 
 
@@ -120,6 +133,7 @@ def fit(
             held_out=choice.held_out,
             max_evaluations=choice.max_evaluations,
             solver=choice.solver,
+            loss=choice.loss,
             voxel_average=choice.voxel_average,
             rng=generator(choice.seed),
             progress=progress,
@@ -169,9 +183,9 @@ def _tables(
 
 
 @Parameter(name="*")
-@dataclass(frozen=True)
-class RankOptions:
-    """Which models are compared, and on which voxels.
+@dataclass(frozen=True, kw_only=True)
+class RankOptions(VoxelOptions):
+    """Which models are compared, and how.
 
     Attributes
     ----------
@@ -179,27 +193,12 @@ class RankOptions:
         Models to compare; all if not given.
     n_folds : int
         Folds of whole blocks of hkl; each is held out once.
-    adps : str
-        Mean-square displacements: the model's alone, or the file's, the rest uncorrelated.
-    d_min : float or None
-        High-resolution limit [Å].
-    d_max : float or None
-        Low-resolution limit [Å].
-    background : str
-        Isotropic background.
-    seed : int
-        Draws the folds.
     max_evaluations : int
         Maps and derivatives of maps to make at most in each fit.
     """
 
     models: tuple[Literal[STANDARD_MODELS], ...] | None = None  # type: ignore[valid-type]
     n_folds: int = 5
-    adps: Literal["model", "file"] = "model"
-    d_min: float | None = None
-    d_max: float | None = None
-    background: Literal["smooth", "shells", "none"] = "smooth"
-    seed: int = 0
     max_evaluations: int = 150
 
 

@@ -83,6 +83,9 @@ class ComputeOptions(SimulationOptions):
         Draws of --method sampled.
     seed : int
         Of the draws.
+    bulk_solvent : tuple of 2 float or None
+        Of Bragg peaks: density [e/Å³] and B [Å²] of flat solvent around the molecules, such as
+        0.35 46; vacuum if not given.
     """
 
     part: Literal["diffuse", "bragg", "total", "compton"] = "diffuse"

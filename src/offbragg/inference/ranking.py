@@ -23,8 +23,9 @@ from offbragg.errors import InputError
 from offbragg.inference.data import FitData
 from offbragg.inference.evaluator import Evaluator
 from offbragg.inference.held_out import choose_folds
+from offbragg.inference.options import FitOptions
 from offbragg.inference.parameters import ParameterVector
-from offbragg.inference.solve import FitOptions, solve
+from offbragg.inference.solve import solve
 from offbragg.inference.weights import with_expected_sigma
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.maps.shells import isotropic_shells, shell_mean

@@ -26,6 +26,7 @@ from offbragg.conventions import FloatArray
 from offbragg.errors import InputError
 from offbragg.runtime import iter_chunks
 from offbragg.scattering import _gemm_kernels as kernels
+from offbragg.scattering.arguments import as_scattered_atoms
 from offbragg.scattering.displacements import check_covariance
 
 # q at once: short enough for the caches, long enough for vector instructions.
@@ -201,19 +202,8 @@ class _DirectSums:
         form_factors: NDArray[np.inexact],
         covariance: FloatArray,
     ) -> None:
-        self.q = np.asarray(q, dtype=np.float64)
-        self.positions = np.asarray(positions, dtype=np.float64)
-        n_q, n_atoms = len(self.q), len(self.positions)
-        if self.q.shape != (n_q, 3) or self.positions.shape != (n_atoms, 3):
-            raise InputError(
-                f"q and positions must be (n, 3), got {self.q.shape} and {self.positions.shape}"
-            )
-        self.form_factors = np.asarray(form_factors)
-        if self.form_factors.shape != (n_q, n_atoms):
-            raise InputError(
-                f"form_factors must be {(n_q, n_atoms)}, got {self.form_factors.shape}"
-            )
-        v = check_covariance(covariance, n_atoms)
+        self.q, self.positions, self.form_factors = as_scattered_atoms(q, positions, form_factors)
+        v = check_covariance(covariance, len(self.positions))
         self.shape = v.shape
         self.packed = _packed(v)
         self.moved: FloatArray | None = None

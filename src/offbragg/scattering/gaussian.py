@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from offbragg.conventions import FloatArray
 from offbragg.errors import InputError
 from offbragg.scattering import _kernels
+from offbragg.scattering.arguments import as_scattered_atoms
 from offbragg.scattering.displacements import check_covariance
 from offbragg.scattering.engine import DEFAULT_MEMORY, METHODS
 from offbragg.scattering.gemm import diffuse_gemm
@@ -124,14 +125,8 @@ def _checked(
     covariance: FloatArray,
 ) -> tuple[FloatArray, FloatArray, NDArray[np.inexact], FloatArray]:
     """The arguments as arrays that fit each other."""
-    q, positions = np.asarray(q, dtype=np.float64), np.asarray(positions, dtype=np.float64)
-    n_q, n_atoms = len(q), len(positions)
-    if q.shape != (n_q, 3) or positions.shape != (n_atoms, 3):
-        raise InputError(f"q and positions must be (n, 3), got {q.shape} and {positions.shape}")
-    form_factors = np.asarray(form_factors)
-    if form_factors.shape != (n_q, n_atoms):
-        raise InputError(f"form_factors must be {(n_q, n_atoms)}, got {form_factors.shape}")
-    return q, positions, form_factors, check_covariance(covariance, n_atoms)
+    q, positions, form_factors = as_scattered_atoms(q, positions, form_factors)
+    return q, positions, form_factors, check_covariance(covariance, len(positions))
 
 
 def _fastest(n_q: int, v: FloatArray) -> str:

@@ -18,6 +18,7 @@ from offbragg.conventions import FloatArray
 from offbragg.errors import InputError
 from offbragg.runtime import iter_chunks
 from offbragg.scattering import _gemm_kernels as kernels
+from offbragg.scattering.arguments import as_scattered_atoms
 from offbragg.scattering.displacements import LowRank, check_covariance
 
 # An eigenvalue decomposition costs as much as a matrix product of this many n³ operations.
@@ -215,19 +216,8 @@ class _OnePhonon:
         covariance: FloatArray | LowRank,
         max_memory: float,
     ) -> None:
-        self.q = np.ascontiguousarray(q, dtype=np.float64)
-        positions = np.asarray(positions, dtype=np.float64)
-        n_q, n_atoms = len(self.q), len(positions)
-        if self.q.shape != (n_q, 3) or positions.shape != (n_atoms, 3):
-            raise InputError(
-                f"q and positions must be (n, 3), got {self.q.shape} and {positions.shape}"
-            )
-        wide = np.complex128 if np.iscomplexobj(form_factors) else np.float64
-        self.form_factors = np.ascontiguousarray(form_factors, dtype=wide)
-        if self.form_factors.shape != (n_q, n_atoms):
-            raise InputError(
-                f"form_factors must be {(n_q, n_atoms)}, got {self.form_factors.shape}"
-            )
+        self.q, positions, self.form_factors = as_scattered_atoms(q, positions, form_factors)
+        n_atoms = len(positions)
         self.positions = np.ascontiguousarray(positions.T)
         # Either the factor P or the components of V is there.
         self.factor: FloatArray | None = None

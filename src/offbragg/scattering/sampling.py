@@ -20,6 +20,7 @@ from offbragg.conventions import ComplexArray, FloatArray
 from offbragg.errors import InputError
 from offbragg.runtime import iter_chunks
 from offbragg.scattering import _gemm_kernels as kernels
+from offbragg.scattering.arguments import as_scattered_atoms
 from offbragg.scattering.displacements import LowRank, check_covariance
 
 # q at once: short enough for the caches.
@@ -289,19 +290,8 @@ class _Sampling:
         covariance: FloatArray | LowRank,
         max_memory: float,
     ) -> None:
-        self.q = np.ascontiguousarray(q, dtype=np.float64)
-        self.positions = np.asarray(positions, dtype=np.float64)
-        n_q, n_atoms = len(self.q), len(self.positions)
-        if self.q.shape != (n_q, 3) or self.positions.shape != (n_atoms, 3):
-            raise InputError(
-                f"q and positions must be (n, 3), got {self.q.shape} and {self.positions.shape}"
-            )
-        wide = np.complex128 if np.iscomplexobj(form_factors) else np.float64
-        self.form_factors = np.ascontiguousarray(form_factors, dtype=wide)
-        if self.form_factors.shape != (n_q, n_atoms):
-            raise InputError(
-                f"form_factors must be {(n_q, n_atoms)}, got {self.form_factors.shape}"
-            )
+        self.q, self.positions, self.form_factors = as_scattered_atoms(q, positions, form_factors)
+        n_atoms = len(self.positions)
         if covariance.shape not in ((n_atoms, n_atoms), (n_atoms, n_atoms, 3, 3)):
             raise InputError(
                 f"covariance must be {(n_atoms, n_atoms)} or {(n_atoms, n_atoms, 3, 3)}, "

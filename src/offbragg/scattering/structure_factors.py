@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from offbragg.conventions import ComplexArray, FloatArray
 from offbragg.errors import InputError
+from offbragg.scattering.arguments import as_scattered_atoms
 from offbragg.scattering.form_factors import element_form_factor, unique_elements
 from offbragg.scattering.lattice import HalfLattice
 from offbragg.scattering.skeleton import skeleton_of
@@ -66,11 +67,8 @@ def compute_structure_factors(
     >>> compute_structure_factors(q, positions, np.full((2, 2), 6.0)).real.round(6) + 0.0
     array([12.,  0.])
     """
-    n_q, n_atoms = len(q), len(positions)
-    if q.shape != (n_q, 3) or positions.shape != (n_atoms, 3):
-        raise InputError(f"q and positions must be (n, 3), got {q.shape} and {positions.shape}")
-    if form_factors.shape != (n_q, n_atoms):
-        raise InputError(f"form_factors must be {(n_q, n_atoms)}, got {form_factors.shape}")
+    q, positions, form_factors = as_scattered_atoms(q, positions, form_factors)
+    n_atoms = len(positions)
     exponent = 1j * (q @ positions.T)
     if u_aniso is not None:
         if u_aniso.shape != (n_atoms, 3, 3):

@@ -1,0 +1,179 @@
+"""What a fit gives back: parameters with errors, the model's map, agreement with the data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from offbragg.conventions import TWO_PI, BoolArray, FloatArray
+from offbragg.crystal.symmetry import laue_rotations
+from offbragg.inference.background import Background
+from offbragg.inference.data import FitData
+from offbragg.inference.evaluator import Evaluator
+from offbragg.inference.objective import background_coefficients
+from offbragg.inference.options import FitOptions
+from offbragg.inference.result import FitResult, FittedParameter
+from offbragg.inference.solve import Solution, problem_of, trusted_sigma
+from offbragg.inference.uncertainty import Uncertainty, estimate_uncertainty
+from offbragg.maps.comparison import compare
+from offbragg.maps.diffuse_map import DiffuseMap
+from offbragg.maps.equivalents import symmetry_orbits
+from offbragg.maps.provenance import make_step
+from offbragg.maps.shells import isotropic_shells, shell_mean
+
+# Errors are worked out for so many numbers at most: each costs a product, once.
+MOST_WITH_ERRORS = 400
+
+
+def assemble(
+    observed: DiffuseMap,
+    evaluate: Evaluator,
+    solution: Solution,
+    working: BoolArray,
+    settings: FitOptions,
+) -> FitResult:
+    """Put together the result of a fit from where the solver stopped."""
+    vector, data, x = evaluate.vector, evaluate.data, solution.x
+    computed = evaluate.full(x)
+    calculated = evaluate.at_voxels(computed.intensity)
+    intensity, measured_sigma = data.take(working)
+    sigma = trusted_sigma(evaluate, working, solution.trust)
+    basis = solution.background.basis(data.q_length)
+    columns = np.column_stack([calculated, basis])
+    coefficients = background_coefficients(intensity, sigma, columns[working])
+    inflation = _inflation(solution, measured_sigma, columns.shape[1])
+    values = vector.values(x)
+    uncertainty, scale_error = _errors(evaluate, solution, working, calculated, inflation)
+    parameters = {}
+    for name, value in values.items():
+        error = (
+            np.full(value.shape, np.nan)
+            if uncertainty is None
+            else uncertainty.errors[name].reshape(value.shape)
+        )
+        parameters[name] = FittedParameter(
+            _number_or_array(value), _number_or_array(error), vector.limits(name).unit
+        )
+    model_map = _model_map(
+        observed, computed, evaluate, solution.background, coefficients, settings
+    )
+    message = solution.message
+    if uncertainty is None:
+        message += f" No errors: more than {MOST_WITH_ERRORS} numbers."
+    if coefficients[0] <= 0:
+        message += " The scale is not positive: the model does not resemble the map."
+    q_table = np.linspace(float(data.q_length.min()), float(data.q_length.max()), 200)
+    background = solution.background.basis(q_table) @ coefficients[1:]
+    n = sum(value.size for value in values.values())
+    return FitResult(
+        parameters=parameters,
+        correlations=np.full((n, n), np.nan) if uncertainty is None else uncertainty.correlations,
+        scale=FittedParameter(float(coefficients[0]), scale_error, "map units / e²"),
+        model=vector.model_at(x),
+        model_map=model_map,
+        statistics=_statistics(observed, model_map, data, working, columns @ coefficients),
+        background={"q": q_table, "intensity": background},
+        n_numbers=len(x),
+        n_determined=np.nan if uncertainty is None else uncertainty.n_determined,
+        spectrum=np.empty(0) if uncertainty is None else uncertainty.spectrum,
+        converged=bool(solution.converged and coefficients[0] > 0),
+        message=message,
+        n_evaluations=evaluate.n_evaluations,
+    )
+
+
+def _number_or_array(value: FloatArray) -> float | FloatArray:
+    return float(value) if value.ndim == 0 else value
+
+
+def _inflation(solution: Solution, sigma: FloatArray | None, n_linear: int) -> float:
+    """Variance of a weighted residual; never below 1 where the map has σ."""
+    n = len(solution.residuals) - len(solution.x) - n_linear
+    reduced = float(solution.residuals @ solution.residuals) / max(n, 1)
+    return reduced if sigma is None else max(reduced, 1.0)
+
+
+def _errors(
+    evaluate: Evaluator,
+    solution: Solution,
+    working: BoolArray,
+    calculated: FloatArray,
+    inflation: float,
+) -> tuple[Uncertainty | None, float]:
+    """Errors of the parameters, and of the scale: its own, and what theirs carry over to it."""
+    problem = problem_of(evaluate, working, solution.background, solution.trust)
+    part = problem.model_part(calculated[working])
+    own = 1.0 / max(float(part @ part), 1e-300)
+    if len(solution.x) > MOST_WITH_ERRORS:
+        return None, float(np.sqrt(inflation * own))
+    derivatives = evaluate.derivatives(solution.x)[working]
+    model = calculated[working]
+    uncertainty = estimate_uncertainty(
+        problem.jacobian(model, derivatives), inflation, evaluate.vector.jacobian(solution.x)
+    )
+    slopes = problem.scale_slopes(model, derivatives)
+    carried = float(slopes @ uncertainty.covariance @ slopes)
+    return uncertainty, float(np.sqrt(inflation * own + carried))
+
+
+def _model_map(
+    observed: DiffuseMap,
+    computed: DiffuseMap,
+    evaluate: Evaluator,
+    functions: Background,
+    coefficients: FloatArray,
+    settings: FitOptions,
+) -> DiffuseMap:
+    """Scale · model + shell means of the background, at the map's hkl within the limits."""
+    grid = evaluate.data.grid
+    wanted = grid.within(d_max=settings.d_max) & np.isfinite(computed.intensity)
+    inv_d = grid.inv_d()[wanted]
+    background = functions.basis(TWO_PI * inv_d) @ coefficients[1:]
+    # Constant within the shells that define the anisotropic part: it drops out of that exactly.
+    shell = isotropic_shells(inv_d)
+    background = shell_mean(background, shell, int(shell.max()) + 1)[shell]
+    intensity = np.full(grid.shape, np.nan)
+    intensity[wanted] = coefficients[0] * computed.intensity[wanted] + background
+    step = make_step("fit", settings, model=computed.provenance[-1]["model"])
+    return DiffuseMap(
+        grid, intensity, observed.space_group, provenance=(*observed.provenance, step)
+    )
+
+
+def _statistics(
+    observed: DiffuseMap,
+    model_map: DiffuseMap,
+    data: FitData,
+    working: BoolArray,
+    calculated: FloatArray,
+) -> dict[str, Any]:
+    """Agreement of map and model, apart for working and held-out voxels."""
+    laue = laue_rotations(observed.laue_group or observed.space_group)
+    orbits = symmetry_orbits(observed.grid, laue).reshape(-1)
+    result: dict[str, Any] = {}
+    for name, chosen in (("working", working), ("held_out", ~working)):
+        if not chosen.any():
+            result[name] = None
+            continue
+        is_chosen = np.zeros(observed.grid.size, dtype=bool)
+        is_chosen[orbits[data.voxels.index[chosen]]] = True
+        mask = is_chosen[orbits].reshape(observed.grid.shape)
+        part = replace(observed, intensity=np.where(mask, observed.intensity, np.nan))
+        whole = compare(part, model_map, anisotropic=False).overall
+        varying = compare(part, model_map).overall
+        intensity, sigma = data.take(chosen)
+        chi2 = None
+        if sigma is not None:
+            chi2 = float(np.mean(((intensity - calculated[chosen]) / sigma) ** 2))
+        result[name] = {
+            "n_unique": int(chosen.sum()),
+            "n": whole.n,
+            "cc": whole.cc,
+            "r": whole.r,
+            "cc_anisotropic": varying.cc,
+            "r_anisotropic": varying.r,
+            "chi2_reduced": chi2,
+        }
+    return result
