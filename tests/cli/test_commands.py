@@ -221,9 +221,12 @@ def test_fit(call, work, tmp_path):
     assert whole["outputs"] == {
         "parameters": str(out / "parameters.json"),
         "model": str(out / "model.h5"),
+        "residual": str(out / "residual.h5"),
         "report": str(out / "report.html"),
     }
-    assert sorted(x.name for x in out.iterdir()) == ["model.h5", "parameters.json", "report.html"]
+    assert sorted(x.name for x in out.iterdir()) == [
+        "model.h5", "parameters.json", "report.html", "residual.h5",
+    ]  # fmt: skip
     result = whole["result"]
     assert json.loads((out / "parameters.json").read_text(encoding="utf-8")) == result
     found = result["parameters"]
@@ -248,7 +251,7 @@ def test_fit_again_replaces_what_was_there(call, work, tmp_path):
                     "--max-evaluations", 2, "--held-out", held_out)  # fmt: skip
         assert made.code == 0, made.err
     assert steps_of(tmp_path / "model.h5")[-1][1]["held_out"] == 0.3
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_fit_refines_what_is_named(call, work, tmp_path):
@@ -444,7 +447,7 @@ def test_a_folder_that_cannot_be(refused, work, output):
     refused("expose", work / "m.h5", work / "e.expt", "-o", work / output, "--photons", 1, code=1)
 
 
-@pytest.mark.parametrize("name", ["parameters.json", "model.h5", "report.html"])
+@pytest.mark.parametrize("name", ["parameters.json", "model.h5", "residual.h5", "report.html"])
 def test_a_fit_writes_all_of_its_files_or_none(refused, work, tmp_path, name):
     (tmp_path / name).mkdir()
     line = refused("fit", work / "m.h5", work / "s.pdb", "-o", tmp_path, *LIQUID, code=1)

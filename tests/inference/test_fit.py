@@ -411,6 +411,9 @@ def test_the_model_map_tells_how_it_was_made(observe, quick):
     assert step["options"]["held_out"] == 0.1
     assert step["options"]["background"] == "smooth"
     assert step["model"] == repr(result.model)
+    whole = result.model_map.intensity + result.residual_map.intensity
+    assert_allclose(whole, observed.intensity, rtol=1e-9)
+    assert_array_equal(result.residual_map.sigma, observed.sigma)
 
 
 def test_progress_is_told(quick, observe):

@@ -94,7 +94,7 @@ def fit(
 ) -> Outcome:
     """Refine the parameters of a disorder model against a map.
 
-    Writes parameters.json, model.h5 and report.html.
+    Writes parameters.json, model.h5, residual.h5 (the map less the model) and report.html.
 
     Parameters
     ----------
@@ -115,6 +115,7 @@ def fit(
     outputs = {
         "parameters": output / "parameters.json",
         "model": output / "model.h5",
+        "residual": output / "residual.h5",
         "report": output / "report.html",
     }
     for path in outputs.values():
@@ -143,6 +144,7 @@ def fit(
     with replace_when_done(outputs["parameters"]) as temporary:
         temporary.write_text(json.dumps(plain(figures), indent=2) + "\n", encoding="utf-8")
     write_map(outputs["model"], found.model_map)
+    write_map(outputs["residual"], found.residual_map)
     write_fit_report(outputs["report"], observed, found)
     return Outcome(figures, outputs, found.message, _tables(found))
 

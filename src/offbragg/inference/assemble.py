@@ -59,6 +59,7 @@ def assemble(
     model_map = _model_map(
         observed, computed, evaluate, solution.background, coefficients, settings
     )
+    rest = observed.intensity.astype(np.float64) - model_map.intensity
     message = solution.message
     if uncertainty is None:
         message += f" No errors: more than {MOST_WITH_ERRORS} numbers."
@@ -73,6 +74,7 @@ def assemble(
         scale=FittedParameter(float(coefficients[0]), scale_error, "map units / e²"),
         model=vector.model_at(x),
         model_map=model_map,
+        residual_map=replace(model_map, intensity=rest, sigma=observed.sigma),
         statistics=_statistics(observed, model_map, data, working, columns @ coefficients),
         background={"q": q_table, "intensity": background},
         n_numbers=len(x),

@@ -69,6 +69,8 @@ class FitResult:
     model_map : DiffuseMap
         Scale times model plus background, at the map's hkl within the fit's limits. The
         background is its mean in shells of 0.01 Å⁻¹, so that the anisotropic part has none of it.
+    residual_map : DiffuseMap
+        The map less ``model_map``, where both are; with the map's σ.
     statistics : mapping
         "working" and "held_out": ``n_unique``, ``n``, ``cc``, ``r``, ``cc_anisotropic``,
         ``r_anisotropic``, ``chi2_reduced`` (None without σ); "held_out" None where nothing is.
@@ -93,6 +95,7 @@ class FitResult:
     scale: FittedParameter
     model: DisorderModel
     model_map: DiffuseMap
+    residual_map: DiffuseMap
     statistics: Mapping[str, Any]
     background: Mapping[str, FloatArray]
     n_numbers: int
