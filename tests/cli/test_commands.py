@@ -18,6 +18,7 @@ from offbragg import (
     compare,
     fit,
     merge,
+    read_ensemble,
     read_map,
     read_structure,
     simulate,
@@ -222,11 +223,15 @@ def test_fit(call, work, tmp_path):
         "parameters": str(out / "parameters.json"),
         "model": str(out / "model.h5"),
         "residual": str(out / "residual.h5"),
+        "modes": str(out / "modes.pdb"),
         "report": str(out / "report.html"),
     }
     assert sorted(x.name for x in out.iterdir()) == [
-        "model.h5", "parameters.json", "report.html", "residual.h5",
+        "model.h5", "modes.pdb", "parameters.json", "report.html", "residual.h5",
     ]  # fmt: skip
+    _, frames = read_ensemble(out / "modes.pdb")
+    assert len(frames) == 36
+    assert_allclose(frames[0], read_structure(work / "s.pdb").positions, atol=1e-3)
     result = whole["result"]
     assert json.loads((out / "parameters.json").read_text(encoding="utf-8")) == result
     found = result["parameters"]
@@ -251,7 +256,7 @@ def test_fit_again_replaces_what_was_there(call, work, tmp_path):
                     "--max-evaluations", 2, "--held-out", held_out)  # fmt: skip
         assert made.code == 0, made.err
     assert steps_of(tmp_path / "model.h5")[-1][1]["held_out"] == 0.3
-    assert len(list(tmp_path.iterdir())) == 4
+    assert len(list(tmp_path.iterdir())) == 5
 
 
 def test_fit_refines_what_is_named(call, work, tmp_path):

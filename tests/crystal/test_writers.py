@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from offbragg.crystal.ensembles import read_ensemble
 from offbragg.crystal.structure import AtomicStructure, read_structure
-from offbragg.crystal.writers import write_pdb
+from offbragg.crystal.writers import write_models, write_pdb
+from offbragg.errors import InputError
 
 ATOL_POSITION = 5.1e-4  # [Å] three digits
 ATOL_ANISOU = 5.1e-5  # [Å²] four digits
@@ -91,3 +93,19 @@ def test_the_structure_is_not_changed(tmp_path, structure):
     before = replace(structure, positions=structure.positions.copy())
     write_pdb(tmp_path / "x.pdb", structure)
     assert_array_equal(structure.positions, before.positions)
+
+
+def test_models_are_read_back_as_frames(tmp_path, structure):
+    frames = structure.positions + np.random.default_rng(3).normal(size=(4, 6, 3))
+    write_models(tmp_path / "film.pdb", structure, frames)
+    found, read = read_ensemble(tmp_path / "film.pdb")
+    assert_allclose(read, frames, atol=ATOL_POSITION)
+    assert found.names.tolist() == structure.names.tolist()
+    assert (tmp_path / "film.pdb").read_text().count("MODEL ") == 4
+
+
+@pytest.mark.parametrize("shape", [(0, 6, 3), (4, 5, 3), (6, 3)])
+def test_frames_of_other_atoms_are_refused(tmp_path, structure, shape):
+    with pytest.raises(InputError, match=r"frames must be \(n, 6, 3\), got"):
+        write_models(tmp_path / "film.pdb", structure, np.zeros(shape))
+    assert not list(tmp_path.iterdir())

@@ -157,7 +157,7 @@ def test_the_report_of_a_fit_holds_its_figures(tmp_path):
     write_fit_report(tmp_path / "fit.html", observed, result)
     text = (tmp_path / "fit.html").read_text(encoding="utf-8")
     outline = Outline(text)
-    assert outline.tags.count("img") == 3
+    assert outline.tags.count("img") == 4
     links = [value for _, name, value in outline.attributes if name in ("src", "href")]
     assert all(value.startswith("data:image/png;base64,") for value in links)
     assert "http" not in text

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 from cyclopts import Parameter
 
 from offbragg.cli.console import BarProgress, Outcome
@@ -14,7 +15,10 @@ from offbragg.cli.model_options import ModelOptions
 from offbragg.cli.models import load_model
 from offbragg.cli.options import Common, Output, generator
 from offbragg.cli.structures import StructureOptions, load_structure
+from offbragg.crystal.structure import AtomicStructure
+from offbragg.crystal.writers import write_models
 from offbragg.demo import DemoOptions, run_demo
+from offbragg.disorder import principal_motions
 from offbragg.errors import InputError
 from offbragg.inference import FitResult, rank_models, standard_models
 from offbragg.inference import fit as fit_map
@@ -23,6 +27,8 @@ from offbragg.maps.io import read_map, replace_when_done, write_map
 from offbragg.maps.provenance import plain
 from offbragg.report import write_fit_report
 
+# Motions that are written, and models of each.
+_N_MOTIONS, _N_FRAMES = 3, 12
 # A parameter of more numbers is not printed.
 _MOST_ROWS = 40
 
@@ -94,7 +100,8 @@ def fit(
 ) -> Outcome:
     """Refine the parameters of a disorder model against a map.
 
-    Writes parameters.json, model.h5, residual.h5 (the map less the model) and report.html.
+    Writes parameters.json, model.h5, residual.h5 (the map less the model) and report.html; and,
+    where motions are those of one copy or cell, modes.pdb: the three largest, twelve models each.
 
     Parameters
     ----------
@@ -145,8 +152,26 @@ def fit(
         temporary.write_text(json.dumps(plain(figures), indent=2) + "\n", encoding="utf-8")
     write_map(outputs["model"], found.model_map)
     write_map(outputs["residual"], found.residual_map)
+    outputs |= _write_motions(output / "modes.pdb", found, atoms_read, choice.adps)
     write_fit_report(outputs["report"], observed, found)
     return Outcome(figures, outputs, found.message, _tables(found))
+
+
+def _write_motions(
+    path: Path, found: FitResult, structure: AtomicStructure, adps: str
+) -> dict[str, Path]:
+    """Write the largest motions of the fitted model as a film; nothing where it has none."""
+    if found.residues is None:
+        return {}
+    unit = found.model.coherent_unit(structure)
+    motions, _ = principal_motions(found.model.with_adps(unit, adps), unit, _N_MOTIONS)
+    if not len(motions):
+        return {}
+    # Twice the standard deviation either way, so that it is seen.
+    swing = 2.0 * np.sin(2 * np.pi * np.arange(_N_FRAMES) / _N_FRAMES)
+    frames = unit.positions + swing[:, None, None] * motions[:, None]
+    write_models(path, unit, frames.reshape(-1, unit.n_atoms, 3))
+    return {"modes": path}
 
 
 def _figures(found: FitResult) -> dict[str, object]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import gemmi
 import numpy as np
+from numpy.typing import ArrayLike
 
 from offbragg.conventions import B_PER_U, FloatArray
 from offbragg.crystal.structure import AtomicStructure
+from offbragg.errors import InputError
 
 # Smaller differences from an isotropic U [Å²] are lost in an ANISOU record anyway.
 _U_PRECISION = 5e-5
@@ -28,9 +31,40 @@ def write_pdb(path: str | Path, structure: AtomicStructure) -> None:
     structure : AtomicStructure
         Positions [Å], ``u_aniso`` [Å²].
     """
+    _write(path, _as_gemmi(structure))
+
+
+def write_models(path: str | Path, structure: AtomicStructure, frames: ArrayLike) -> None:
+    """Write frames of a structure as the models of one PDB file, to be played as a film.
+
+    Parameters
+    ----------
+    path : str or Path
+        Written under a temporary name, then renamed.
+    structure : AtomicStructure
+    frames : array, shape (n_frames, n_atoms, 3)
+        Positions [Å].
+
+    Raises
+    ------
+    InputError
+        If the frames are none, or of other atoms.
+    """
+    positions = np.asarray(frames, dtype=np.float64)
+    if positions.ndim != 3 or not len(positions) or positions.shape[1:] != (len(structure), 3):
+        raise InputError(f"frames must be (n, {len(structure)}, 3), got {positions.shape}")
+    whole = _as_gemmi(replace(structure, positions=positions[0]))
+    for number, frame in enumerate(positions[1:], start=2):
+        model = _as_gemmi(replace(structure, positions=frame))[0]
+        model.num = number
+        whole.add_model(model)
+    _write(path, whole)
+
+
+def _write(path: str | Path, structure: gemmi.Structure) -> None:
     target = Path(path)
     temporary = target.with_name(f".{target.name}.part")
-    temporary.write_text(_as_gemmi(structure).make_pdb_string())
+    temporary.write_text(structure.make_pdb_string())
     temporary.replace(target)
 
 

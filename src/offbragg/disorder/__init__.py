@@ -11,6 +11,7 @@ from offbragg.disorder.gaussian_test import compare_gaussian
 from offbragg.disorder.lattice_covariance import LatticeCovariance
 from offbragg.disorder.lattice_vibrations import LatticeVibrations
 from offbragg.disorder.liquid_like import LiquidLike
+from offbragg.disorder.residues import principal_motions, residue_correlations
 from offbragg.disorder.rigid_bodies import RigidBodies
 from offbragg.disorder.rigid_body import RigidBody
 from offbragg.disorder.uncorrelated import Uncorrelated
@@ -32,5 +33,7 @@ __all__ = [
     "bodies_of",
     "compare_gaussian",
     "covariance_by_distance",
+    "principal_motions",
+    "residue_correlations",
     "tls_basis",
 ]

@@ -9,6 +9,8 @@ import numpy as np
 
 from offbragg.conventions import TWO_PI, BoolArray, FloatArray
 from offbragg.crystal.symmetry import laue_rotations
+from offbragg.disorder.base import DisorderModel
+from offbragg.disorder.residues import ResidueCorrelations, residue_correlations
 from offbragg.inference.background import Background
 from offbragg.inference.data import FitData
 from offbragg.inference.evaluator import Evaluator
@@ -76,6 +78,7 @@ def assemble(
         model_map=model_map,
         residual_map=replace(model_map, intensity=rest, sigma=observed.sigma),
         statistics=_statistics(observed, model_map, data, working, columns @ coefficients),
+        residues=_residues(evaluate, vector.model_at(x)),
         background={"q": q_table, "intensity": background},
         n_numbers=len(x),
         n_determined=np.nan if uncertainty is None else uncertainty.n_determined,
@@ -84,6 +87,15 @@ def assemble(
         message=message,
         n_evaluations=evaluate.n_evaluations,
     )
+
+
+def _residues(evaluate: Evaluator, model: DisorderModel) -> ResidueCorrelations | None:
+    """How residues move together, where one unit's covariance tells."""
+    if model.is_truncated:
+        return None
+    unit = model.coherent_unit(evaluate.structure)
+    moves = model.with_adps(unit, evaluate.adps)
+    return None if moves.pairs is not None else residue_correlations(moves, unit)
 
 
 def _number_or_array(value: FloatArray) -> float | FloatArray:

@@ -10,6 +10,7 @@ import numpy as np
 
 from offbragg.conventions import FloatArray
 from offbragg.disorder.base import DisorderModel
+from offbragg.disorder.residues import ResidueCorrelations
 from offbragg.maps.diffuse_map import DiffuseMap
 
 
@@ -74,6 +75,8 @@ class FitResult:
     statistics : mapping
         "working" and "held_out": ``n_unique``, ``n``, ``cc``, ``r``, ``cc_anisotropic``,
         ``r_anisotropic``, ``chi2_reduced`` (None without σ); "held_out" None where nothing is.
+    residues : ResidueCorrelations or None
+        How residues move together in the fitted model; None where motions reach across copies.
     background : mapping
         ``q`` [Å⁻¹] and ``intensity``, a table of the isotropic background.
     n_numbers : int
@@ -97,6 +100,7 @@ class FitResult:
     model_map: DiffuseMap
     residual_map: DiffuseMap
     statistics: Mapping[str, Any]
+    residues: ResidueCorrelations | None
     background: Mapping[str, FloatArray]
     n_numbers: int
     n_determined: float

@@ -1,5 +1,17 @@
 """Figures on matplotlib, used by reports."""
 
-from offbragg.plotting.figures import draw_correlation, draw_image, draw_profiles, draw_sections
+from offbragg.plotting.figures import (
+    draw_correlation,
+    draw_image,
+    draw_profiles,
+    draw_residue_correlations,
+    draw_sections,
+)
 
-__all__ = ["draw_correlation", "draw_image", "draw_profiles", "draw_sections"]
+__all__ = [
+    "draw_correlation",
+    "draw_image",
+    "draw_profiles",
+    "draw_residue_correlations",
+    "draw_sections",
+]

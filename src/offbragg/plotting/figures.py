@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from offbragg.conventions import FloatArray
+from offbragg.disorder.residues import ResidueCorrelations
 from offbragg.errors import InputError
 from offbragg.maps.comparison import Comparison
 from offbragg.maps.diffuse_map import DiffuseMap
@@ -134,6 +135,28 @@ def draw_correlation(tables: Mapping[str, Comparison]) -> Figure:
     ax.set_ylim(min(0.0, ax.get_ylim()[0]), 1.02)
     ax.grid(alpha=0.3)
     ax.legend()
+    return figure
+
+
+def draw_residue_correlations(found: ResidueCorrelations) -> Figure:
+    """Draw the correlations of residues' displacements as a picture, red together, blue against."""
+    figure = Figure(figsize=(5.2, 4.4), layout="constrained")
+    ax = figure.subplots()
+    n = len(found.numbers)
+    image = ax.imshow(
+        found.correlation, cmap="RdBu_r", norm=TwoSlopeNorm(0.0, -1.0, 1.0), origin="lower",
+        interpolation="nearest",
+    )  # fmt: skip
+    ticks = np.unique(np.linspace(0, n - 1, min(n, 9)).round().astype(np.int64))
+    several = len(set(found.chains.tolist())) > 1
+    labels = [
+        f"{found.chains[i]} {found.numbers[i]}" if several else str(found.numbers[i]) for i in ticks
+    ]
+    ax.set_xticks(ticks, labels)
+    ax.set_yticks(ticks, labels)
+    ax.set_xlabel("residue")
+    ax.set_ylabel("residue")
+    figure.colorbar(image, ax=ax, label="correlation of displacements", shrink=0.85)
     return figure
 
 

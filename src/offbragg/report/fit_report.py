@@ -9,7 +9,12 @@ import numpy as np
 from offbragg.inference.result import FitResult
 from offbragg.maps.comparison import compare
 from offbragg.maps.diffuse_map import DiffuseMap
-from offbragg.plotting import draw_correlation, draw_profiles, draw_sections
+from offbragg.plotting import (
+    draw_correlation,
+    draw_profiles,
+    draw_residue_correlations,
+    draw_sections,
+)
 from offbragg.report.page import Page
 
 # A parameter of more numbers is not printed.
@@ -60,6 +65,12 @@ def add_fit(page: Page, observed: DiffuseMap, result: FitResult) -> None:
         draw_correlation({"model and map": compare(observed, result.model_map)}),
         "Correlation of the anisotropic parts of model and map by resolution.",
     )
+    if result.residues is not None and len(result.residues.numbers) > 1:
+        page.figure(
+            draw_residue_correlations(result.residues),
+            "Which residues move together in the fitted model: correlations of the displacements "
+            "of their centroids. What the data do not determine is the model's own assumption.",
+        )
     page.figure(
         draw_profiles({"observed": observed, "model": result.model_map}),
         "Mean intensity by resolution; the model has the fitted isotropic background.",
