@@ -49,6 +49,8 @@ class VoxelOptions:
         Isotropic background.
     seed : int
         Draws the blocks of hkl that are held out.
+    max_evaluations : int or None
+        Maps and derivatives of maps to make at most in a fit; enough for 25 steps if not given.
     """
 
     adps: Literal["model", "file"] = "model"
@@ -56,6 +58,7 @@ class VoxelOptions:
     d_max: float | None = None
     background: Literal["smooth", "shells", "none"] = "smooth"
     seed: int = 0
+    max_evaluations: int | None = None
 
 
 @Parameter(name="*")
@@ -69,8 +72,6 @@ class RefineOptions(VoxelOptions):
         Names of parameters; all that the model can refine if not given.
     held_out : float
         Fraction of the voxels held out, in blocks of hkl with their equivalents.
-    max_evaluations : int
-        Maps and derivatives of maps to make at most.
     solver : str
         How; auto: by Gauss-Newton up to 30 numbers.
     loss : str
@@ -81,7 +82,6 @@ class RefineOptions(VoxelOptions):
 
     refine: tuple[str, ...] | None = None
     held_out: float = 0.1
-    max_evaluations: int = 60
     solver: Literal["auto", "gauss-newton", "l-bfgs"] = "auto"
     loss: Literal["squares", "huber"] = "squares"
     voxel_average: bool | None = None
@@ -220,13 +220,10 @@ class RankOptions(VoxelOptions):
         Models to compare; all if not given.
     n_folds : int
         Folds of whole blocks of hkl; each is held out once.
-    max_evaluations : int
-        Maps and derivatives of maps to make at most in each fit.
     """
 
     models: tuple[Literal[STANDARD_MODELS], ...] | None = None  # type: ignore[valid-type]
     n_folds: int = 5
-    max_evaluations: int = 150
 
 
 def rank(

@@ -65,8 +65,9 @@ def fit(
         symmetry equivalents.
     block_edge : int, optional
         Edge of these blocks, in reciprocal-lattice units.
-    max_evaluations : int
-        Maps and derivatives of maps to make at most, those for the errors at the end aside.
+    max_evaluations : int, optional
+        Maps and derivatives of maps to make at most, those for the errors at the end aside; where
+        not given, enough for 25 steps of Gauss-Newton or 300 of L-BFGS.
     voxel_average : bool, optional
         Compare with the model's means over voxels; where not given, if the map has counts of
         averaged pixels.
@@ -118,7 +119,7 @@ def fit(
         structure, vector, data, settings.adps, bool(settings.voxel_average), settings.rtol,
         progress,
     )  # fmt: skip
-    progress.start("fit", settings.max_evaluations)
+    progress.start("fit", settings.most_evaluations(len(vector.start)))
     solution = solve(evaluate, ~held_out, vector.start, settings)
     return assemble(observed, evaluate, solution, ~held_out, settings)
 

@@ -8,6 +8,10 @@ from offbragg.errors import InputError
 
 SOLVERS = ("auto", "gauss-newton", "l-bfgs")
 LOSSES = ("squares", "huber")
+# "auto" solves by Gauss-Newton up to so many numbers: each costs a product a step.
+MOST_DENSE = 30
+# Where no limit is given: steps of Gauss-Newton; maps and gradients of L-BFGS.
+GAUSS_NEWTON_STEPS, L_BFGS_MAPS = 25, 600
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class FitOptions:
     background: str = "smooth"
     held_out: float = 0.1
     block_edge: int | None = None
-    max_evaluations: int = 60
+    max_evaluations: int | None = None
     voxel_average: bool | None = None
     rtol: float = 5e-4
     solver: str = "auto"
@@ -36,3 +40,13 @@ class FitOptions:
             raise InputError(f"solver must be one of {' '.join(SOLVERS)}, got {self.solver!r}")
         if self.loss not in LOSSES:
             raise InputError(f"loss must be one of {' '.join(LOSSES)}, got {self.loss!r}")
+
+    def is_dense(self, n_numbers: int) -> bool:
+        """Whether so many numbers are solved for by Gauss-Newton, with all derivatives."""
+        return self.solver == "gauss-newton" or (self.solver == "auto" and n_numbers <= MOST_DENSE)
+
+    def most_evaluations(self, n_numbers: int) -> int:
+        """Maps and derivatives of maps to make at most for so many numbers."""
+        if self.max_evaluations is not None:
+            return self.max_evaluations
+        return GAUSS_NEWTON_STEPS * (1 + n_numbers) if self.is_dense(n_numbers) else L_BFGS_MAPS

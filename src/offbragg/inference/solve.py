@@ -20,8 +20,6 @@ logger = logging.getLogger(__name__)
 STEP_TOLERANCE = 1e-5
 # A map that varies less than this beyond its background, as a fraction, is rounding.
 LEAST_VARIATION = 1e-7
-# "auto" solves by Gauss-Newton up to so many numbers: each costs a product a step.
-MOST_DENSE = 30
 # A robust loss: residuals beyond so many standard deviations count less (95 % efficient for normal
 # errors); rounds of weighted fits at most, and the change of weights that ends them.
 HUBER, MOST_ROUNDS, SAME_TRUST = 1.345, 6, 0.02
@@ -76,10 +74,7 @@ def solve(
             f"fit: {n_voxels} unique voxels cannot determine {len(start)} numbers of "
             f"parameters, a scale and a background of {n_functions} functions"
         )
-    is_dense = settings.solver == "gauss-newton" or (
-        settings.solver == "auto" and len(start) <= MOST_DENSE
-    )
-    run = _gauss_newton if is_dense else _l_bfgs
+    run = _gauss_newton if settings.is_dense(len(start)) else _l_bfgs
     x, trust = start, np.ones(n_voxels)
     for _ in range(1 if settings.loss == "squares" else MOST_ROUNDS):
         problem = problem_of(evaluate, working, background, trust)
@@ -153,7 +148,7 @@ def _gauss_newton(
     found = scipy.optimize.least_squares(
         residuals, start, jacobian, bounds=evaluate.vector.bounds, x_scale="jac",
         xtol=STEP_TOLERANCE, ftol=1e-9, gtol=None,
-        max_nfev=max(2, settings.max_evaluations // (1 + len(start))),
+        max_nfev=max(2, settings.most_evaluations(len(start)) // (1 + len(start))),
     )  # fmt: skip
     norms = np.linalg.norm(np.asarray(found.jac), axis=0) * np.linalg.norm(found.fun)
     cosine = np.max(np.abs(found.grad) / np.where(norms > 0, norms, 1.0), initial=0.0)
@@ -193,8 +188,8 @@ def _l_bfgs(
         value_and_gradient, start, jac=True, method="L-BFGS-B",
         bounds=scipy.optimize.Bounds(lower, upper),
         options={
-            "maxfun": max(2, settings.max_evaluations // 2), "maxiter": 10_000, "maxcor": 30,
-            "ftol": 1e-8, "gtol": 1e-7,
+            "maxfun": max(2, settings.most_evaluations(len(start)) // 2), "maxiter": 10_000,
+            "maxcor": 30, "ftol": 1e-8, "gtol": 1e-7,
         },
     )  # fmt: skip
     logger.info("fit: %s largest slope %.1e", found.message, np.max(np.abs(found.jac)))
