@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -11,7 +12,7 @@ import pytest
 
 from offbragg.cli import mapping
 from offbragg.cli.console import Outcome, show
-from offbragg.cli.main import build_app, run
+from offbragg.cli.main import build_app, main, run
 from offbragg.cli.options import flag_name, generator
 from offbragg.errors import InputError
 
@@ -258,3 +259,15 @@ def test_seeds_are_not_negative():
     assert generator(3).integers(1 << 30) == generator(3).integers(1 << 30)
     with pytest.raises(InputError, match="--seed must be >= 0, got -1"):
         generator(-1)
+
+
+@pytest.mark.parametrize(("given", "found"), [(None, "passive"), ("active", "active")])
+def test_threads_that_wait_sleep_unless_told_otherwise(monkeypatch, capsys, given, found):
+    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")
+    if given is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    monkeypatch.setattr(sys, "argv", ["offbragg", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    assert os.environ["OMP_WAIT_POLICY"] == found
+    assert capsys.readouterr().out.startswith("Usage: offbragg")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -81,6 +82,9 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Entry point of the program."""
+    # Threads that wait should sleep: beside other work, spinning makes loops several times slower.
+    # Compiled loops start their threads at the first call, and read this then.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal or pipe without the letters Å or ½ must not end a command.
