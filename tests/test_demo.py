@@ -112,7 +112,7 @@ def test_the_page_is_self_contained(made):
     assert "https:" not in text
     assert "<script" not in text
     sources = re.findall(r'(?:src|href)="([^"]*)"', text)
-    assert len(sources) == 6
+    assert len(sources) == 7
     for source in sources:
         prefix, data = source.split(",")
         assert prefix == "data:image/png;base64"

@@ -91,7 +91,7 @@ def test_the_fit_writes_what_it_found(folder, capsys):
     page = (folder / "fit" / "report.html").read_text()
     assert "http://" not in page
     assert "https://" not in page
-    assert page.count("data:image/png;base64,") == 3
+    assert page.count("data:image/png;base64,") == 4
     assert read_map(folder / "fit" / "model.h5").measured.any()
 
 
