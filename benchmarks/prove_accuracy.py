@@ -23,6 +23,7 @@ LARGEST_ERROR = 1e-3  # of the mean of the voxel's shell, for exact methods at t
 # Sampled values scatter as their standard errors say. Those of different voxels are correlated (one
 # repeat gives 0.8 to 1.7 for six modes), so the mean square is over repeats, too.
 LEAST_Z, LARGEST_Z = 0.75, 1.35
+LARGEST_FALL = 0.1  # of errors, for a tolerance a thousand times tighter
 EXACT = ("splat", "pair-nufft", "gemm", "direct")
 LADDER = (1e-3, DEFAULT_RTOL, 1e-6)
 N_SAMPLES, N_REPEATS = 400, 8
@@ -214,6 +215,20 @@ def limits_of(rows: list[Row]) -> list[Limit]:
                         at_most=LARGEST_ERROR,
                     )
                 )
+            falls = _falls([row for row in own if row.method == method and row.kind == "exact"])
+            if falls:
+                what = f"error at rtol {min(LADDER):g} / at {max(LADDER):g}"
+                found.append(Limit(f"{name}: {what}", max(falls), at_most=LARGEST_FALL))
+    return found
+
+
+def _falls(rows: list[Row]) -> list[float]:
+    """Error at the tightest tolerance over that at the loosest, of each model done at all."""
+    found = []
+    for model in dict.fromkeys((row.model, row.against) for row in rows):
+        by_rtol = {r.rtol: r.largest for r in rows if (r.model, r.against) == model}
+        if all(rtol in by_rtol for rtol in LADDER):
+            found.append(by_rtol[min(LADDER)] / by_rtol[max(LADDER)])
     return found
 
 

@@ -452,7 +452,9 @@ def test_a_folder_that_cannot_be(refused, work, output):
     refused("expose", work / "m.h5", work / "e.expt", "-o", work / output, "--photons", 1, code=1)
 
 
-@pytest.mark.parametrize("name", ["parameters.json", "model.h5", "residual.h5", "report.html"])
+@pytest.mark.parametrize(
+    "name", ["parameters.json", "model.h5", "residual.h5", "report.html", "modes.pdb"]
+)
 def test_a_fit_writes_all_of_its_files_or_none(refused, work, tmp_path, name):
     (tmp_path / name).mkdir()
     line = refused("fit", work / "m.h5", work / "s.pdb", "-o", tmp_path, *LIQUID, code=1)
@@ -552,6 +554,16 @@ def test_simulate_refuses_a_structure_without_or_with_another_cell(refused, work
 def test_fit_refuses(refused, work, tmp_path, options):
     refused("fit", work / "coarse.h5", work / "s.pdb", "-o", tmp_path / "x", "--model",
             "liquid-like", *options)  # fmt: skip
+
+
+def test_motions_of_an_earlier_fit_do_not_stay(call, work, tmp_path):
+    # Motions that are cut off are listed by pairs: no film of one copy.
+    (tmp_path / "modes.pdb").write_text("of an earlier fit")
+    made = call("fit", work / "coarse.h5", work / "s.pdb", "-o", tmp_path, *LIQUID, "--cutoff", 5,
+                "--max-evaluations", 2, "--json")  # fmt: skip
+    assert made.code == 0, made.err
+    assert "modes" not in made.json["outputs"]
+    assert not (tmp_path / "modes.pdb").exists()
 
 
 def test_rank(call, work, tmp_path):

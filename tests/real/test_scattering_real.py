@@ -4,6 +4,7 @@ import gemmi
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from tests.lattice_oracles import nodes_within
 from tests.oracles import diffuse_sum, form_factors, q_of
 from tests.strategies import random_covariance
 
@@ -36,16 +37,6 @@ def lattice_of(cell, d_min, sampling):
         int(np.floor(x / d_min * n + 1e-9)) for x, n in zip(cell, sampling, strict=False)
     )
     return HalfLattice(cell, sampling, extent, 2 * np.pi / d_min)
-
-
-def nodes_within(lattice):
-    """q (n, 3) of the nodes within q_max, and their index in the lattice."""
-    m_x, m_y, m_z = lattice.extent
-    axes = np.arange(-m_x, m_x + 1), np.arange(-m_y, m_y + 1), np.arange(m_z + 1)
-    m = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-    q = q_of(m / np.array(lattice.sampling), lattice.cell)
-    within = np.linalg.norm(q, axis=1) <= lattice.q_max * (1 + 1e-9)
-    return q[within], np.flatnonzero(within)
 
 
 def smooth_covariance(rng, positions, u, length, rank):

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
+from tests.lattice_oracles import nodes_within
 from tests.oracles import (
     blocks,
     diffuse_sum,
     draw_displacements,
     form_factors,
-    q_of,
     structure_factor_sum,
 )
 from tests.strategies import (
@@ -60,16 +60,6 @@ def lattice_of(cell, d_min, sampling=(1, 1, 1)):
         int(np.floor(x / d_min * n + 1e-9)) for x, n in zip(cell, sampling, strict=False)
     )
     return HalfLattice(cell, sampling, extent, 2 * np.pi / d_min)
-
-
-def nodes_within(lattice):
-    """q (n, 3) of the nodes within q_max, and their index in the lattice."""
-    m_x, m_y, m_z = lattice.extent
-    axes = np.arange(-m_x, m_x + 1), np.arange(-m_y, m_y + 1), np.arange(m_z + 1)
-    m = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-    q = q_of(m / np.array(lattice.sampling), lattice.cell)
-    within = np.linalg.norm(q, axis=1) <= lattice.q_max * (1 + 1e-9)
-    return q[within], np.flatnonzero(within)
 
 
 def map_error(lattice, structure, displacements, rng, n_random=150, rtol=1e-4):

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
-from tests.oracles import blocks, q_of
+from tests.lattice_oracles import nodes_within
+from tests.oracles import blocks
 from tests.strategies import CRYSTALS, cells, random_covariance, random_u
 
 from offbragg.crystal.cell import Cell
@@ -39,16 +40,6 @@ def splat(shape, centres, covariances, weights, radius, n_slabs):
     starts, members = _kernels.slab_members(centres, covariances, radius, shape[0], edges)
     _kernels.splat(grid, shape[0], centres, covariances, weights, radius, edges, starts, members)
     return grid
-
-
-def nodes_within(lattice):
-    """q (n, 3) of the nodes within q_max, and their index in the lattice."""
-    m_x, m_y, m_z = lattice.extent
-    axes = np.arange(-m_x, m_x + 1), np.arange(-m_y, m_y + 1), np.arange(m_z + 1)
-    m = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-    q = q_of(m / np.array(lattice.sampling), lattice.cell)
-    within = np.linalg.norm(q, axis=1) <= lattice.q_max * (1 + 1e-9)
-    return q[within], np.flatnonzero(within)
 
 
 def transform_error(lattice, tolerance, rng, n=6, widest=1.0):

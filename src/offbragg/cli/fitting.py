@@ -125,7 +125,8 @@ def fit(
         "residual": output / "residual.h5",
         "report": output / "report.html",
     }
-    for path in outputs.values():
+    modes = output / "modes.pdb"
+    for path in (*outputs.values(), modes):
         if path.is_dir():
             raise InputError(f"{path}: expected the name of a file, found a folder")
     with BarProgress() as progress:
@@ -152,7 +153,9 @@ def fit(
         temporary.write_text(json.dumps(plain(figures), indent=2) + "\n", encoding="utf-8")
     write_map(outputs["model"], found.model_map)
     write_map(outputs["residual"], found.residual_map)
-    outputs |= _write_motions(output / "modes.pdb", found, atoms_read, choice.adps)
+    # An earlier fit's would be taken for this one's.
+    modes.unlink(missing_ok=True)
+    outputs |= _write_motions(modes, found, atoms_read, choice.adps)
     write_fit_report(outputs["report"], observed, found)
     return Outcome(figures, outputs, found.message, _tables(found))
 
