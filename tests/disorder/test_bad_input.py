@@ -59,11 +59,11 @@ def stacked(peptide):
 def test_a_correlation_longer_than_the_box_is_a_rigid_body(peptide, grid, length):
     found = simulate(peptide, LiquidLike(0.3, length), grid).intensity
     rigid = simulate(peptide, RigidBody(0.09), grid).intensity
-    # Γ of the longest separation is all that is left of a difference.
+    # Of the order of what Γ of the longest separation lacks of 1: 1.7 times that was seen.
     span = np.ptp(peptide.positions, axis=0)
     left = 1 - np.exp(-np.linalg.norm(span) / length)
     error = np.nanmax(np.abs(found - rigid)) / np.nanmean(rigid)
-    assert error < 10 * left + MAP_ERROR
+    assert error < 2 * left + MAP_ERROR
 
 
 @pytest.mark.parametrize("name", ["uncorrelated", "translation", "liquid-like", "network"])
