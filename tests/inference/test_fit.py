@@ -198,6 +198,34 @@ def test_figures_are_those_of_the_model_map(observe, structure):
     assert result.statistics["working"]["chi2_reduced"] == pytest.approx(expected, rel=1e-4)
 
 
+def test_figures_by_shell_are_those_of_voxels_of_each_shell(observe, structure):
+    unique = merge(observe(0)).map
+    result = fit(unique, structure, START, held_out=0.3, max_evaluations=3)
+    used, inv_d = unique.measured & (unique.grid.inv_d() > 0), unique.grid.inv_d()
+    out = held_out_of(unique, 0.3)
+    a, b = unique.intensity, result.model_map.intensity
+    limits = [result.statistics[name]["shells"]["d_min"] for name in ("working", "held_out")]
+    assert limits[0] == limits[1]
+    for name, chosen in (("working", used & ~out), ("held_out", used & out)):
+        table = result.statistics[name]["shells"]
+        assert sum(table["n"]) == result.statistics[name]["n"] == chosen.sum()
+        flat_a, flat_b = (anisotropic_part(x, inv_d, chosen) for x in (a, b))
+        scales = [np.sum(x[chosen] * y[chosen]) / np.sum(y[chosen] ** 2)
+                  for x, y in ((a, b), (flat_a, flat_b))]  # fmt: skip
+        for i, (d_max, d_min) in enumerate(zip(table["d_max"], table["d_min"], strict=True)):
+            # Edges are in the outer shell, the outermost voxel in the last.
+            own = chosen & (inv_d > (1 - 1e-8) / d_max)
+            own &= inv_d < (1 - 1e-8 if i < 9 else 1 + 1e-8) / d_min
+            assert table["n"][i] == own.sum()
+            for suffix, scale, (x, y) in zip(
+                ("", "_anisotropic"), scales, ((a, b), (flat_a, flat_b)), strict=True
+            ):
+                x, y = x[own], y[own]
+                assert table["cc" + suffix][i] == pytest.approx(np.corrcoef(x, y)[0, 1], abs=1e-9)
+                r = np.sum(np.abs(x - scale * y)) / np.sum(np.abs(x))
+                assert table["r" + suffix][i] == pytest.approx(r, rel=1e-9)
+
+
 def test_the_anisotropic_part_of_the_model_map_is_the_models_own(observe, structure):
     # A background that falls within a shell would look like agreement: with a wrongly indexed
     # map too.

@@ -50,6 +50,12 @@ def test_equal_volumes_by_hand():
     assert_allclose(1 / shells.d_min, [1.650964, 2.0], rtol=1e-6)
 
 
+def test_given_limits_cut_the_shells_whatever_the_voxels():
+    shells = resolution_shells(np.array([0.5, 1.2, 1.7, 3.0]), 2, (1.0, 2.0))
+    assert_array_equal(shells.index, [0, 0, 1, 1])
+    assert_allclose(1 / shells.d_max, [1.0, 1.650964], rtol=1e-6)
+
+
 # --- 2 independent oracle ------------------------------------------------
 
 

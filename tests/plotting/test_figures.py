@@ -13,7 +13,13 @@ from tests.oracles import reciprocal_vectors
 
 from offbragg import DiffuseMap, HklGrid, InputError, compare
 from offbragg.maps.shells import anisotropic_part
-from offbragg.plotting import draw_correlation, draw_image, draw_profiles, draw_sections
+from offbragg.plotting import (
+    draw_agreement,
+    draw_correlation,
+    draw_image,
+    draw_profiles,
+    draw_sections,
+)
 
 TRICLINIC = (11.0, 13.0, 17.0, 82.0, 95.0, 104.0)
 
@@ -120,6 +126,23 @@ def test_correlations_are_those_of_the_table():
     # Resolution stands below an axis of 1/d.
     for tick, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True):
         assert float(label.get_text()) == pytest.approx(1 / tick, rel=0.06)
+
+
+def test_agreement_is_that_of_the_tables():
+    table = {
+        "d_max": [10.0, 4.0], "d_min": [4.0, 2.0], "cc": [0.9, 0.8], "r": [0.2, 0.3],
+        "cc_anisotropic": [0.7, None], "r_anisotropic": [0.5, 0.6],
+    }  # fmt: skip
+    figure = drawn(draw_agreement({"working": table, "held-out": {**table, "cc": [0.6, 0.4]}}))
+    cc, r = figure.axes
+    assert [ax.get_ylabel() for ax in (cc, r)] == ["CC", "R"]
+    assert [x.get_text() for x in cc.get_legend().get_texts()] == [
+        "working, anisotropic", "working, whole", "held-out, anisotropic", "held-out, whole",
+    ]  # fmt: skip
+    assert_allclose(cc.lines[0].get_ydata(), [0.7, np.nan])
+    assert_allclose(cc.lines[3].get_ydata(), [0.6, 0.4])
+    assert_allclose(r.lines[1].get_ydata(), [0.2, 0.3])
+    assert_allclose(r.lines[1].get_xdata(), [0.175, 0.375])
 
 
 # --- 3 exact limits ------------------------------------------------------

@@ -166,6 +166,10 @@ def test_the_report_of_a_fit_holds_its_figures(tmp_path):
         assert name.replace("_", " ") in outline.texts
         assert f"{parameter.value:.4g}" in outline.texts
     assert f"{result.statistics['held_out']['n_unique']}" in outline.texts
+    shells = result.statistics["held_out"]["shells"]
+    for key in ("cc", "r", "cc_anisotropic", "r_anisotropic"):
+        assert all(show(value) in outline.texts for value in shells[key])
+    assert f"{shells['d_max'][0]:.2f}–{shells['d_min'][0]:.2f}" in outline.texts
     assert result.message in joined
     assert repr(result.model) in joined
     assert "simulate" in outline.texts

@@ -25,7 +25,7 @@ from offbragg.inference import fit as fit_map
 from offbragg.inference.ranking import STANDARD_MODELS
 from offbragg.maps.io import read_map, replace_when_done, write_map
 from offbragg.maps.provenance import plain
-from offbragg.report import write_fit_report
+from offbragg.report import shell_table, write_fit_report
 
 # Motions that are written, and models of each.
 _N_MOTIONS, _N_FRAMES = 3, 12
@@ -204,11 +204,12 @@ def _tables(
         )
     rows.append(("scale", found.scale.value, found.scale.standard_error, found.scale.unit))
     sets = {name: s for name, s in found.statistics.items() if s is not None}
-    keys = list(next(iter(sets.values())))
+    keys = [key for key in next(iter(sets.values())) if key != "shells"]
     agreement: list[tuple[object, ...]] = [(k, *(s[k] for s in sets.values())) for k in keys]
     return [
         ("", ["parameter", "value", "standard error", "unit"], rows),
         ("", ["agreement", *sets], agreement),
+        ("by resolution", *shell_table({name: s["shells"] for name, s in sets.items()})),
     ]
 
 

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from offbragg.conventions import TWO_PI, BoolArray, FloatArray
-from offbragg.crystal.symmetry import laue_rotations
 from offbragg.disorder.base import DisorderModel
 from offbragg.disorder.residues import ResidueCorrelations, residue_correlations
+from offbragg.inference.agreement import agreement_of
 from offbragg.inference.background import Background
-from offbragg.inference.data import FitData
 from offbragg.inference.evaluator import Evaluator
 from offbragg.inference.objective import background_coefficients
 from offbragg.inference.options import FitOptions
 from offbragg.inference.result import FitResult, FittedParameter
 from offbragg.inference.solve import Solution, problem_of, trusted_sigma
 from offbragg.inference.uncertainty import Uncertainty, estimate_uncertainty
-from offbragg.maps.comparison import compare
 from offbragg.maps.diffuse_map import DiffuseMap
-from offbragg.maps.equivalents import symmetry_orbits
 from offbragg.maps.provenance import make_step
 from offbragg.maps.shells import isotropic_shells, shell_mean
 
@@ -77,7 +73,7 @@ def assemble(
         model=vector.model_at(x),
         model_map=model_map,
         residual_map=replace(model_map, intensity=rest, sigma=observed.sigma),
-        statistics=_statistics(observed, model_map, data, working, columns @ coefficients),
+        statistics=agreement_of(observed, model_map, data, working, columns @ coefficients),
         residues=_residues(evaluate, vector.model_at(x)),
         background={"q": q_table, "intensity": background},
         n_numbers=len(x),
@@ -154,40 +150,3 @@ def _model_map(
     return DiffuseMap(
         grid, intensity, observed.space_group, provenance=(*observed.provenance, step)
     )
-
-
-def _statistics(
-    observed: DiffuseMap,
-    model_map: DiffuseMap,
-    data: FitData,
-    working: BoolArray,
-    calculated: FloatArray,
-) -> dict[str, Any]:
-    """Agreement of map and model, apart for working and held-out voxels."""
-    laue = laue_rotations(observed.laue_group or observed.space_group)
-    orbits = symmetry_orbits(observed.grid, laue).reshape(-1)
-    result: dict[str, Any] = {}
-    for name, chosen in (("working", working), ("held_out", ~working)):
-        if not chosen.any():
-            result[name] = None
-            continue
-        is_chosen = np.zeros(observed.grid.size, dtype=bool)
-        is_chosen[orbits[data.voxels.index[chosen]]] = True
-        mask = is_chosen[orbits].reshape(observed.grid.shape)
-        part = replace(observed, intensity=np.where(mask, observed.intensity, np.nan))
-        whole = compare(part, model_map, anisotropic=False).overall
-        varying = compare(part, model_map).overall
-        intensity, sigma = data.take(chosen)
-        chi2 = None
-        if sigma is not None:
-            chi2 = float(np.mean(((intensity - calculated[chosen]) / sigma) ** 2))
-        result[name] = {
-            "n_unique": int(chosen.sum()),
-            "n": whole.n,
-            "cc": whole.cc,
-            "r": whole.r,
-            "cc_anisotropic": varying.cc,
-            "r_anisotropic": varying.r,
-            "chi2_reduced": chi2,
-        }
-    return result

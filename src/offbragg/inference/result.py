@@ -74,7 +74,9 @@ class FitResult:
         The map less ``model_map``, where both are; with the map's σ.
     statistics : mapping
         "working" and "held_out": ``n_unique``, ``n``, ``cc``, ``r``, ``cc_anisotropic``,
-        ``r_anisotropic``, ``chi2_reduced`` (None without σ); "held_out" None where nothing is.
+        ``r_anisotropic``, ``chi2_reduced`` (None without σ) and ``shells``: the same CC and R in
+        ten shells of equal volume, the same for both, column → list, ``d_max`` and ``d_min`` [Å]
+        first, None where a figure is not defined. "held_out" is None where nothing is held out.
     residues : ResidueCorrelations or None
         How residues move together in the fitted model; None where motions reach across copies.
     background : mapping

@@ -77,6 +77,7 @@ def compare(
     d_min: float | None = None,
     anisotropic: bool = True,
     n_shells: int = N_SHELLS,
+    shell_limits: tuple[float, float] | None = None,
 ) -> Comparison:
     """Compare two maps at the hkl that both have, whatever their extents and samplings.
 
@@ -91,6 +92,9 @@ def compare(
         both maps (before the limits apply).
     n_shells : int
         Rows of the table.
+    shell_limits : tuple of 2 float, optional
+        Lowest and highest 1/d [Å⁻¹] that shells are cut between, so that tables of different
+        voxels have the same rows; those of the voxels themselves where not given.
 
     Raises
     ------
@@ -129,7 +133,7 @@ def compare(
         scale,
         len(x),
     )
-    shells = resolution_shells(inv_d[used], n_shells)
+    shells = resolution_shells(inv_d[used], n_shells, shell_limits)
     everything = np.zeros_like(shells.index)
     overall = _rows(x, y, scale, weights, everything, shells.d_max[:1], shells.d_min[-1:])
     rows = _rows(x, y, scale, weights, shells.index, shells.d_max, shells.d_min)

@@ -132,7 +132,9 @@ class ResolutionShells:
         return len(self.d_min)
 
 
-def resolution_shells(inv_d: FloatArray, n_shells: int) -> ResolutionShells:
+def resolution_shells(
+    inv_d: FloatArray, n_shells: int, limits: tuple[float, float] | None = None
+) -> ResolutionShells:
     """Cut voxels into shells of equal volume, by 1/d³, between the first and the last of them.
 
     Parameters
@@ -140,6 +142,9 @@ def resolution_shells(inv_d: FloatArray, n_shells: int) -> ResolutionShells:
     inv_d : ndarray, any shape, float64
         1/d [Å⁻¹] of the voxels to cut up. The origin goes to the first shell and sets no limit.
     n_shells : int
+    limits : tuple of 2 float, optional
+        Lowest and highest 1/d [Å⁻¹] of the shells, in place of the voxels' own; what lies outside
+        goes to the ends.
 
     Raises
     ------
@@ -156,13 +161,16 @@ def resolution_shells(inv_d: FloatArray, n_shells: int) -> ResolutionShells:
         raise InputError(f"n_shells must be >= 1, got {n_shells}")
     if inv_d.size == 0:
         raise InputError("resolution shells: expected at least one voxel, got none")
-    highest = float(inv_d.max())
-    lowest = float(inv_d.min(where=inv_d > 0, initial=highest))
+    if limits is None:
+        highest = float(inv_d.max())
+        lowest = float(inv_d.min(where=inv_d > 0, initial=highest))
+    else:
+        lowest, highest = limits
     edges = np.cbrt(np.linspace(lowest**3, highest**3, n_shells + 1))
     edges[0], edges[-1] = lowest, highest
     with np.errstate(divide="ignore"):
-        limits = 1.0 / edges
-    return ResolutionShells(shell_of(inv_d, lowest, highest, n_shells), limits[:-1], limits[1:])
+        d = 1.0 / edges
+    return ResolutionShells(shell_of(inv_d, lowest, highest, n_shells), d[:-1], d[1:])
 
 
 def shell_of(inv_d: FloatArray, lowest: float, highest: float, n_shells: int) -> IntArray:

@@ -1,6 +1,7 @@
 """Figures on matplotlib, used by reports."""
 
 from offbragg.plotting.figures import (
+    draw_agreement,
     draw_correlation,
     draw_image,
     draw_profiles,
@@ -9,6 +10,7 @@ from offbragg.plotting.figures import (
 )
 
 __all__ = [
+    "draw_agreement",
     "draw_correlation",
     "draw_image",
     "draw_profiles",

@@ -138,6 +138,32 @@ def draw_correlation(tables: Mapping[str, Comparison]) -> Figure:
     return figure
 
 
+def draw_agreement(tables: Mapping[str, Mapping[str, Sequence[float | None]]]) -> Figure:
+    """Draw CC and R against resolution, a colour for each table, such as working and held out.
+
+    Parameters
+    ----------
+    tables : mapping of label to columns
+        ``d_max``, ``d_min`` [Å], ``cc``, ``r``, ``cc_anisotropic``, ``r_anisotropic``; None where a
+        figure is not defined.
+    """
+    figure = Figure(figsize=(9.0, 3.4), layout="constrained")
+    for ax, key, name in zip(figure.subplots(1, 2), ("cc", "r"), ("CC", "R"), strict=True):
+        for number, (label, table) in enumerate(tables.items()):
+            edges = np.array([table["d_max"], table["d_min"]], dtype=np.float64)
+            middle = np.mean(1.0 / edges, axis=0)
+            for suffix, style, part in (("_anisotropic", "o-", "anisotropic"), ("", ".:", "whole")):
+                values = np.array(table[key + suffix], dtype=np.float64)
+                text = f"{label}, {part}"
+                ax.plot(middle, values, style, color=f"C{number}", label=text, markersize=4)
+        _label_resolution(ax)
+        ax.set_ylabel(name)
+        ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
+        ax.grid(alpha=0.3)
+        ax.legend(fontsize="small")
+    return figure
+
+
 def draw_residue_correlations(found: ResidueCorrelations) -> Figure:
     """Draw the correlations of residues' displacements as a picture, red together, blue against."""
     figure = Figure(figsize=(5.2, 4.4), layout="constrained")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from offbragg.inference.result import FitResult
-from offbragg.maps.comparison import compare
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.plotting import (
-    draw_correlation,
+    draw_agreement,
     draw_profiles,
     draw_residue_correlations,
     draw_sections,
@@ -26,6 +26,14 @@ _FIGURES = {
     "cc_anisotropic": "CC, anisotropic part",
     "r_anisotropic": "R, anisotropic part",
     "chi2_reduced": "mean (residual / σ)²",
+}
+
+_SHELL_FIGURES = {
+    "n": "voxels",
+    "cc": "CC",
+    "r": "R",
+    "cc_anisotropic": "CC anis.",
+    "r_anisotropic": "R anis.",
 }
 
 
@@ -61,10 +69,12 @@ def add_fit(page: Page, observed: DiffuseMap, result: FitResult) -> None:
         draw_sections({"observed": observed, "model": result.model_map}),
         "Section l = 0, isotropic part removed: observed and fitted map. Grey: not measured.",
     )
+    shells = {name.replace("_", "-"): s["shells"] for name, s in sets.items()}
     page.figure(
-        draw_correlation({"model and map": compare(observed, result.model_map)}),
-        "Correlation of the anisotropic parts of model and map by resolution.",
+        draw_agreement(shells),
+        "Correlation and R of model and map by resolution, of working and of held-out voxels.",
     )
+    page.table(*shell_table(shells), "The same in numbers; shells of equal volume.")
     if result.residues is not None and len(result.residues.numbers) > 1:
         page.figure(
             draw_residue_correlations(result.residues),
@@ -75,6 +85,22 @@ def add_fit(page: Page, observed: DiffuseMap, result: FitResult) -> None:
         draw_profiles({"observed": observed, "model": result.model_map}),
         "Mean intensity by resolution; the model has the fitted isotropic background.",
     )
+
+
+def shell_table(
+    shells: Mapping[str, Mapping[str, Sequence[float | None]]],
+) -> tuple[list[str], list[tuple[object, ...]]]:
+    """Heads and rows of a table of shells, the figures of each set of voxels beside each other."""
+    heads = ["d (Å)"]
+    first = next(iter(shells.values()))
+    columns: list[Sequence[object]] = [
+        [f"{high:.2f}–{low:.2f}" for high, low in zip(first["d_max"], first["d_min"], strict=True)]
+    ]
+    for name, table in shells.items():
+        for key, label in _SHELL_FIGURES.items():
+            heads.append(f"{label}, {name}")
+            columns.append(table[key])
+    return heads, list(zip(*columns, strict=True))
 
 
 def write_fit_report(path: str | Path, observed: DiffuseMap, result: FitResult) -> None:
