@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import struct
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -554,6 +555,17 @@ def test_simulate_refuses_a_structure_without_or_with_another_cell(refused, work
 def test_fit_refuses(refused, work, tmp_path, options):
     refused("fit", work / "coarse.h5", work / "s.pdb", "-o", tmp_path / "x", "--model",
             "liquid-like", *options)  # fmt: skip
+
+
+def test_errors_by_bootstrap(call, work, tmp_path):
+    made = call("fit", work / "coarse.h5", work / "s.pdb", "-o", tmp_path, *LIQUID, "--errors",
+                "bootstrap", "--max-evaluations", 2, "--json")  # fmt: skip
+    assert made.code == 0, made.err
+    written = json.loads((tmp_path / "parameters.json").read_text())
+    for p in (*written["parameters"].values(), written["scale"]):
+        assert len(p["interval"]) == 2
+    assert re.search(r"Errors by bootstrap over \d+ blocks", written["message"])
+    assert len(written["statistics"]["held_out"]["shells"]["cc"]) == 10
 
 
 def test_motions_of_an_earlier_fit_do_not_stay(call, work, tmp_path):

@@ -78,6 +78,8 @@ class RefineOptions(VoxelOptions):
         huber: voxels that are far off count less.
     voxel_average : bool or None
         Compare with means over voxels; if not given, where the map has counts of pixels.
+    errors : str
+        Standard errors for independent voxels, or by resampling blocks of hkl.
     """
 
     refine: tuple[str, ...] | None = None
@@ -85,6 +87,7 @@ class RefineOptions(VoxelOptions):
     solver: Literal["auto", "gauss-newton", "l-bfgs"] = "auto"
     loss: Literal["squares", "huber"] = "squares"
     voxel_average: bool | None = None
+    errors: Literal["gauss-newton", "bootstrap"] = "gauss-newton"
 
 
 def fit(
@@ -144,6 +147,7 @@ def fit(
             solver=choice.solver,
             loss=choice.loss,
             voxel_average=choice.voxel_average,
+            errors=choice.errors,
             rng=generator(choice.seed),
             progress=progress,
         )

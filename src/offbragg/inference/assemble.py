@@ -7,12 +7,15 @@ from dataclasses import replace
 import numpy as np
 
 from offbragg.conventions import TWO_PI, BoolArray, FloatArray
+from offbragg.crystal.symmetry import laue_rotations
 from offbragg.disorder.base import DisorderModel
 from offbragg.disorder.residues import ResidueCorrelations, residue_correlations
 from offbragg.inference.agreement import agreement_of
 from offbragg.inference.background import Background
 from offbragg.inference.evaluator import Evaluator
-from offbragg.inference.objective import background_coefficients
+from offbragg.inference.held_out import blocks_of
+from offbragg.inference.objective import ProjectedProblem, background_coefficients
+from offbragg.inference.optimum import Optimum
 from offbragg.inference.options import FitOptions
 from offbragg.inference.result import FitResult, FittedParameter
 from offbragg.inference.solve import Solution, problem_of, trusted_sigma
@@ -43,7 +46,16 @@ def assemble(
     coefficients = background_coefficients(intensity, sigma, columns[working])
     inflation = _inflation(solution, measured_sigma, columns.shape[1])
     values = vector.values(x)
-    uncertainty, scale_error = _errors(evaluate, solution, working, calculated, inflation)
+    problem = problem_of(evaluate, working, solution.background, solution.trust)
+    derivatives = None if len(x) > MOST_WITH_ERRORS else evaluate.derivatives(x)[working]
+    uncertainty, scale_error = _errors(
+        evaluate, problem, x, calculated[working], derivatives, inflation
+    )
+    laue = laue_rotations(observed.laue_group or observed.space_group)
+    block_of, _ = blocks_of(data.voxels.hkl, laue, settings.block_edge)
+    optimum = Optimum.of(
+        evaluate, solution, working, settings, block_of, problem, columns[working], derivatives
+    )
     parameters = {}
     for name, value in values.items():
         error = (
@@ -82,6 +94,7 @@ def assemble(
         converged=bool(solution.converged and coefficients[0] > 0),
         message=message,
         n_evaluations=evaluate.n_evaluations,
+        optimum=optimum,
     )
 
 
@@ -107,21 +120,19 @@ def _inflation(solution: Solution, sigma: FloatArray | None, n_linear: int) -> f
 
 def _errors(
     evaluate: Evaluator,
-    solution: Solution,
-    working: BoolArray,
-    calculated: FloatArray,
+    problem: ProjectedProblem,
+    x: FloatArray,
+    model: FloatArray,
+    derivatives: FloatArray | None,
     inflation: float,
 ) -> tuple[Uncertainty | None, float]:
     """Errors of the parameters, and of the scale: its own, and what theirs carry over to it."""
-    problem = problem_of(evaluate, working, solution.background, solution.trust)
-    part = problem.model_part(calculated[working])
+    part = problem.model_part(model)
     own = 1.0 / max(float(part @ part), 1e-300)
-    if len(solution.x) > MOST_WITH_ERRORS:
+    if derivatives is None:
         return None, float(np.sqrt(inflation * own))
-    derivatives = evaluate.derivatives(solution.x)[working]
-    model = calculated[working]
     uncertainty = estimate_uncertainty(
-        problem.jacobian(model, derivatives), inflation, evaluate.vector.jacobian(solution.x)
+        problem.jacobian(model, derivatives), inflation, evaluate.vector.jacobian(x)
     )
     slopes = problem.scale_slopes(model, derivatives)
     carried = float(slopes @ uncertainty.covariance @ slopes)

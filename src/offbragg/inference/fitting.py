@@ -14,6 +14,7 @@ from offbragg.crystal.symmetry import laue_rotations
 from offbragg.disorder.base import DisorderModel
 from offbragg.errors import InputError
 from offbragg.inference.assemble import assemble
+from offbragg.inference.bootstrap import bootstrap, with_bootstrap_errors
 from offbragg.inference.data import FitData
 from offbragg.inference.evaluator import Evaluator
 from offbragg.inference.held_out import choose_held_out
@@ -79,6 +80,9 @@ def fit(
     loss : {"squares", "huber"}
         "huber": voxels more than 1.3 standard deviations off count less, in up to six rounds of
         weighted fits; for maps with a few wrong voxels. Costs a few fits.
+    errors : {"gauss-newton", "bootstrap"}
+        How standard errors are worked out: "gauss-newton" takes voxels as independent, "bootstrap"
+        resamples blocks of hkl, see `offbragg.inference.bootstrap`.
     rng : numpy.random.Generator, optional
         Draws the blocks; seeded with 0 where not given.
     progress : Progress
@@ -107,10 +111,10 @@ def fit(
     check_cells_agree(cell, observed.cell, "structure and map")
     data = FitData.of(observed, cell, settings.d_min, settings.d_max)
     rotations = laue_rotations(observed.laue_group or observed.space_group)
+    rng = rng or np.random.default_rng(0)
     held_out = choose_held_out(
-        data.voxels.hkl, rotations, settings.held_out, rng or np.random.default_rng(0),
-        settings.block_edge,
-    )  # fmt: skip
+        data.voxels.hkl, rotations, settings.held_out, rng, settings.block_edge
+    )
     if held_out.all():
         raise InputError(
             f"fit: held_out = {settings.held_out:g} leaves none of {len(held_out)} unique voxels"
@@ -121,7 +125,10 @@ def fit(
     )  # fmt: skip
     progress.start("fit", settings.most_evaluations(len(vector.start)))
     solution = solve(evaluate, ~held_out, vector.start, settings)
-    return assemble(observed, evaluate, solution, ~held_out, settings)
+    result = assemble(observed, evaluate, solution, ~held_out, settings)
+    if settings.errors == "bootstrap" and result.optimum.design is not None:
+        result = with_bootstrap_errors(result, bootstrap(result, rng=rng))
+    return result
 
 
 def _as_options(refine: Sequence[str] | None, options: dict[str, Any]) -> FitOptions:

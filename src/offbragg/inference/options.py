@@ -8,6 +8,7 @@ from offbragg.errors import InputError
 
 SOLVERS = ("auto", "gauss-newton", "l-bfgs")
 LOSSES = ("squares", "huber")
+ERRORS = ("gauss-newton", "bootstrap")
 # "auto" solves by Gauss-Newton up to so many numbers: each costs a product a step.
 MOST_DENSE = 30
 # Where no limit is given: steps of Gauss-Newton; maps and gradients of L-BFGS.
@@ -30,6 +31,7 @@ class FitOptions:
     rtol: float = 5e-4
     solver: str = "auto"
     loss: str = "squares"
+    errors: str = "gauss-newton"
 
     def __post_init__(self) -> None:
         for name in ("d_min", "d_max", "max_evaluations", "block_edge"):
@@ -40,6 +42,8 @@ class FitOptions:
             raise InputError(f"solver must be one of {' '.join(SOLVERS)}, got {self.solver!r}")
         if self.loss not in LOSSES:
             raise InputError(f"loss must be one of {' '.join(LOSSES)}, got {self.loss!r}")
+        if self.errors not in ERRORS:
+            raise InputError(f"errors must be one of {' '.join(ERRORS)}, got {self.errors!r}")
 
     def is_dense(self, n_numbers: int) -> bool:
         """Whether so many numbers are solved for by Gauss-Newton, with all derivatives."""

@@ -138,7 +138,7 @@ def rank_models(
         Draws the folds; seeded with 0 where not given.
     progress : Progress
     options
-        As for `fit`, but ``refine`` and ``held_out``.
+        As for `fit`, but ``refine``, ``held_out`` and ``errors``.
 
     Returns
     -------
@@ -189,7 +189,8 @@ def rank_models(
 
 
 def _settings(options: dict[str, Any]) -> FitOptions:
-    unknown = set(options) - (set(FitOptions.__dataclass_fields__) - {"refine", "held_out"})
+    known = set(FitOptions.__dataclass_fields__) - {"refine", "held_out", "errors"}
+    unknown = set(options) - known
     if unknown:
         raise InputError(f"rank_models has no option {sorted(unknown)[0]!r}")
     return FitOptions(**options)

@@ -11,6 +11,7 @@ import numpy as np
 from offbragg.conventions import FloatArray
 from offbragg.disorder.base import DisorderModel
 from offbragg.disorder.residues import ResidueCorrelations
+from offbragg.inference.optimum import Optimum
 from offbragg.maps.diffuse_map import DiffuseMap
 
 
@@ -22,14 +23,18 @@ class FittedParameter:
     ----------
     value, standard_error : float or ndarray
         The error is that of the Gauss–Newton matrix, for independent voxels; it is scaled by the
-        residuals where the map has no σ, or where they are larger than σ says. Infinite: the map
-        does not determine it. NaN: not worked out.
+        residuals where the map has no σ, or where they are larger than σ says; or that of a
+        bootstrap. Infinite: the map does not determine it. NaN: not worked out.
     unit : str
+    interval : ndarray, shape (2, …), or None
+        Lower and upper end of the bootstrap's interval, of 95 % where nothing else was asked for.
+        None without a bootstrap.
     """
 
     value: float | FloatArray
     standard_error: float | FloatArray
     unit: str
+    interval: FloatArray | None = None
 
     def numbers(self, name: str) -> list[tuple[str, float, float, str]]:
         """Every number as (name, value, standard error, unit); of a symmetric matrix each once.
@@ -93,6 +98,8 @@ class FitResult:
         Why the fit stopped, and warnings.
     n_evaluations : int
         Maps, and products and gradients of maps, made.
+    optimum : Optimum
+        What `bootstrap` needs.
     """
 
     parameters: Mapping[str, FittedParameter]
@@ -110,3 +117,4 @@ class FitResult:
     converged: bool
     message: str
     n_evaluations: int
+    optimum: Optimum

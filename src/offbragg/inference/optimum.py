@@ -1,0 +1,112 @@
+"""A fit at its optimum: what is needed to say how it would have come out with other weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from offbragg.conventions import BoolArray, FloatArray, IntArray
+from offbragg.inference.evaluator import Evaluator
+from offbragg.inference.objective import ProjectedProblem
+from offbragg.inference.options import FitOptions
+from offbragg.inference.solve import Solution, solve
+
+# Combinations of columns of the design below this share of the largest are none.
+_LEAST_SINGULAR = 1e-5
+# A voxel of no weight stays in a refit, with so little: the background's range is that of all.
+_NO_WEIGHT = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Optimum:
+    """Where a fit stopped, with the derivatives there.
+
+    Attributes
+    ----------
+    evaluate : Evaluator
+        Without maps or operators kept.
+    solution : Solution
+    working : ndarray, shape (n_unique,), bool
+    settings : FitOptions
+    blocks : ndarray, shape (n_working,), int64
+        Block of hkl of each working voxel, 0 … n_blocks − 1.
+    design : ndarray, shape (n_working, 1 + n_functions + n_vector), or None
+        √ω times the derivatives of scale · model + background by the scale, the background and
+        the solver's vector. None where derivatives were not worked out.
+    """
+
+    evaluate: Evaluator
+    solution: Solution
+    working: BoolArray
+    settings: FitOptions
+    blocks: IntArray
+    design: FloatArray | None
+
+    @classmethod
+    def of(
+        cls,
+        evaluate: Evaluator,
+        solution: Solution,
+        working: BoolArray,
+        settings: FitOptions,
+        block_of: IntArray,
+        problem: ProjectedProblem,
+        columns: FloatArray,
+        derivatives: FloatArray | None,
+    ) -> Optimum:
+        """Put together the design from model and background (n_working, 1 + n_functions)."""
+        design = None
+        if derivatives is not None:
+            whole = np.concatenate([columns, solution.scale * derivatives], axis=1)
+            design = problem.root_weights[:, None] * whole
+        blocks = np.unique(block_of[working], return_inverse=True)[1].astype(np.int64)
+        bare = replace(evaluate, _last={}, _operators={})
+        return cls(bare, solution, working, settings, blocks, design)
+
+    @property
+    def n_blocks(self) -> int:
+        """Blocks with working voxels."""
+        return int(self.blocks.max()) + 1
+
+    def step(self, multiplicity: FloatArray) -> tuple[FloatArray, float]:
+        """Vector and scale after one Gauss–Newton step with other weights.
+
+        The least squares of scale, background and vector together, linear about the optimum.
+
+        Parameters
+        ----------
+        multiplicity : ndarray, shape (n_blocks,), float64
+            What the weight of each block's voxels is multiplied with.
+        """
+        if self.design is None:
+            raise ValueError("no derivatives are at hand")
+        norms = np.linalg.norm(self.design, axis=0)
+        norms = np.where(norms > 0, norms, 1.0)
+        scaled = self.design / norms
+        weighted = multiplicity[self.blocks][:, None] * scaled
+        values, vectors = np.linalg.eigh(weighted.T @ scaled)
+        is_known = values > _LEAST_SINGULAR**2 * values[-1]
+        known = vectors[:, is_known]
+        right = known.T @ (weighted.T @ self.solution.residuals)
+        change = known @ (right / values[is_known]) / norms
+        lower, upper = self.evaluate.vector.bounds
+        n_vector = len(self.solution.x)
+        moved = self.solution.x + change[len(change) - n_vector :]
+        return np.clip(moved, lower, upper), self.solution.scale + float(change[0])
+
+    def refit(self, multiplicity: FloatArray) -> tuple[FloatArray, float]:
+        """Vector and scale of a fit with other weights, from the optimum; as `step` otherwise.
+
+        Weights that a robust loss took off stay off.
+        """
+        data = self.evaluate.data
+        weights = np.ones(len(self.working))
+        weights[self.working] = multiplicity[self.blocks] * self.solution.trust
+        sigma = 1.0 if data.voxels.sigma is None else data.voxels.sigma
+        widened = sigma / np.sqrt(np.maximum(weights, _NO_WEIGHT))
+        reweighted = replace(data, voxels=replace(data.voxels, sigma=widened))
+        evaluate = replace(self.evaluate, data=reweighted, _last={}, _operators={})
+        settings = replace(self.settings, loss="squares")
+        solution = solve(evaluate, self.working, self.solution.x, settings)
+        return solution.x, solution.scale
