@@ -582,7 +582,8 @@ def test_rank(call, work, tmp_path):
     out = tmp_path / "rank.json"
     told = call(
         "rank", work / "coarse.h5", work / "s.pdb", "-o", out, "--models", "uncorrelated",
-        "liquid-like", "--n-folds", 3, "--background", "none", "--json",
+        "liquid-like", "--n-folds", 3, "--background", "none", "--json", "--null", "--report",
+        tmp_path / "rank.html",
     )  # fmt: skip
     assert told.code == 0, told.err
     result = json.loads(told.out)["result"]
@@ -593,12 +594,26 @@ def test_rank(call, work, tmp_path):
     assert first["n_numbers"] == 2
     assert len(first["cc_by_fold"]) == 3
     assert first["behind"] == 0 < second["behind"]
+    assert first["reference"] == "liquid-like"
+    assert second["gain"] == pytest.approx(-second["behind"])
+    assert 0 < second["gain_error"] < second["behind"]
+    assert first["gain"] == first["gain_error"] == 0
+    assert abs(first["cc_null"]) < 0.5
+    page = (tmp_path / "rank.html").read_text(encoding="utf-8")
+    for text in ("gain over liquid-like", "CC null", f"{second['cc']:.4g}", "Uncorrelated()"):
+        assert text in page
 
 
 def test_rank_refuses(refused, work, tmp_path):
     maps = (work / "coarse.h5", work / "s.pdb")
     assert "expected a name in .json, got .txt" in refused(
         "rank", *maps, "-o", tmp_path / "rank.txt", code=1
+    )
+    assert "expected a name in .html, got .pdf" in refused(
+        "rank", *maps, "--report", tmp_path / "rank.pdf", code=1
+    )
+    assert "reference must be one of tls, got 'rigid-body'" in refused(
+        "rank", *maps, "--models", "tls", "--reference", "rigid-body", code=1
     )
     assert "n_folds must be 2 to" in refused("rank", *maps, "--n-folds", 1, code=1)
     refused("rank", *maps, "--models", "best", code=2)

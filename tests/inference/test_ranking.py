@@ -18,6 +18,7 @@ from offbragg import (
 )
 from offbragg.made_crystal import make_peptide
 
+FOUR = 4.0  # standard errors
 NOISE = 0.05  # of the map's mean: a good measurement
 QUICK = {"n_folds": 3, "max_evaluations": 100}
 
@@ -93,6 +94,35 @@ def test_a_model_without_parameters_is_judged_as_it_is(crystal):
     assert ranked.n_numbers == 0
     assert ranked.cc == pytest.approx(ranked.cc_working)
     assert ranked.behind == ranked.behind_error == 0.0
+    assert ranked.gain == ranked.gain_error == 0.0
+    assert ranked.reference == "alone"
+    assert ranked.cc_null is None
+
+
+def test_gains_are_differences_of_cc_from_the_reference(crystal):
+    observed = observe(crystal, LiquidLike(0.35, 4.0), seed=1)
+    models = {"liquid-like": LiquidLike(0.3, 6.0), "alone": Uncorrelated()}
+    for name in (None, "alone"):
+        found = rank_models(observed, crystal, models, reference=name, **QUICK)
+        ranked = {x.name: x for x in found}
+        base = ranked[name or "liquid-like"]
+        assert base.gain == base.gain_error == 0.0
+        for x in found:
+            assert x.reference == base.name
+            assert x.gain == pytest.approx(x.cc - base.cc)
+            assert x.behind == pytest.approx(found[0].cc - x.cc)
+    # Right is better than nothing by far more than the error of their difference.
+    right = ranked["liquid-like"]
+    assert right.gain > FOUR * right.gain_error > 0
+    assert 0 < right.cc_error < 0.1
+
+
+def test_a_wrongly_indexed_map_is_no_motion(crystal):
+    observed = observe(crystal, LiquidLike(0.35, 4.0), seed=2)
+    models = {"liquid-like": LiquidLike(0.3, 6.0), "rigid": RigidBody(0.08)}
+    for ranked in rank_models(observed, crystal, models, null=True, **QUICK):
+        # Turned about the helix much of the envelope is the same: the floor is not 0.
+        assert ranked.cc_null < ranked.cc - 0.3
 
 
 # --- 4 invariances -------------------------------------------------------
@@ -118,6 +148,7 @@ def test_the_seed_draws_the_folds_and_the_order_of_models_does_not_matter(crysta
     [
         ({}, {}, "expected at least one model, got none"),
         ({"a": LiquidLike(0.3, 6)}, {"held_out": 0.1}, "rank_models has no option 'held_out'"),
+        ({"a": LiquidLike(0.3, 6)}, {"reference": "b"}, "reference must be one of a, got 'b'"),
         ({"a": LiquidLike(0.3, 6)}, {"n_folds": 1}, r"n_folds must be 2 to \d+, the number of bl"),
         ({"a": LiquidLike(0.3, 6)}, {"n_folds": 9999}, r"n_folds must be 2 to \d+, the number of"),
     ],

@@ -11,13 +11,14 @@ from matplotlib.figure import Figure
 from numpy.testing import assert_allclose, assert_array_equal
 from tests.oracles import reciprocal_vectors
 
-from offbragg import DiffuseMap, HklGrid, InputError, compare
+from offbragg import DiffuseMap, HklGrid, InputError, RankedModel, Uncorrelated, compare
 from offbragg.maps.shells import anisotropic_part
 from offbragg.plotting import (
     draw_agreement,
     draw_correlation,
     draw_image,
     draw_profiles,
+    draw_ranking,
     draw_sections,
 )
 
@@ -143,6 +144,27 @@ def test_agreement_is_that_of_the_tables():
     assert_allclose(cc.lines[3].get_ydata(), [0.6, 0.4])
     assert_allclose(r.lines[1].get_ydata(), [0.2, 0.3])
     assert_allclose(r.lines[1].get_xdata(), [0.175, 0.375])
+
+
+@pytest.mark.parametrize("floor", [None, 0.1])
+def test_bars_of_a_ranking_are_its_correlations(floor):
+    names, figures = ["a", "b"], [0.7, 0.4]
+    models = [
+        RankedModel(
+            name=name, model=Uncorrelated(), n_numbers=0, cc=cc, cc_error=0.05, cc_working=cc + 0.1,
+            cc_by_fold=np.array([cc]), behind=0.7 - cc, behind_error=0.0, reference="a",
+            gain=cc - 0.7, gain_error=0.0, cc_null=floor, converged=True,
+        )
+        for name, cc in zip(names, figures, strict=True)
+    ]  # fmt: skip
+    ax = drawn(draw_ranking(models)).axes[0]
+    widths = [bar.get_width() for bar in ax.patches]
+    assert_allclose(widths, figures if floor is None else [*figures, floor, floor])
+    assert [x.get_text() for x in ax.get_yticklabels()] == names
+    # The first is on top.
+    assert ax.yaxis_inverted()
+    labels = {x.get_text() for x in ax.get_legend().get_texts()}
+    assert labels == {"held out", "fitted"} | (set() if floor is None else {"null: wrong indexing"})
 
 
 # --- 3 exact limits ------------------------------------------------------

@@ -25,7 +25,12 @@ from offbragg.inference import fit as fit_map
 from offbragg.inference.ranking import STANDARD_MODELS
 from offbragg.maps.io import read_map, replace_when_done, write_map
 from offbragg.maps.provenance import plain
-from offbragg.report import shell_table, write_fit_report
+from offbragg.report import (
+    ranking_table,
+    shell_table,
+    write_fit_report,
+    write_ranking_report,
+)
 
 # Motions that are written, and models of each.
 _N_MOTIONS, _N_FRAMES = 3, 12
@@ -228,10 +233,16 @@ class RankOptions(VoxelOptions):
         Models to compare; all if not given.
     n_folds : int
         Folds of whole blocks of hkl; each is held out once.
+    reference : str or None
+        Model that gains are counted from; liquid-like if compared, else the first, if not given.
+    null : bool
+        Judge every model on a wrongly indexed map too: what its CC must exceed. Twice the time.
     """
 
     models: tuple[Literal[STANDARD_MODELS], ...] | None = None  # type: ignore[valid-type]
     n_folds: int = 5
+    reference: Literal[STANDARD_MODELS] | None = None  # type: ignore[valid-type]
+    null: Annotated[bool, Parameter(negative="")] = False
 
 
 def rank(
@@ -240,6 +251,7 @@ def rank(
     /,
     *,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    report: Path | None = None,
     options: RankOptions | None = None,
     atoms: StructureOptions | None = None,
     common: Common | None = None,
@@ -254,10 +266,13 @@ def rank(
         PDB or mmCIF file of the average structure.
     output
         File for the table and the fitted models, .json.
+    report
+        Page with the table, a figure and what they mean, .html.
     """
     choice = options or RankOptions()
-    if output is not None and output.suffix.lower() != ".json":
-        raise InputError(f"{output}: expected a name in .json, got {output.suffix or 'none'}")
+    for path, suffix in ((output, ".json"), (report, ".html")):
+        if path is not None and path.suffix.lower() != suffix:
+            raise InputError(f"{path}: expected a name in {suffix}, got {path.suffix or 'none'}")
     observed = read_map(map_file)
     atoms_read = load_structure(structure, atoms or StructureOptions())
     with BarProgress() as progress:
@@ -266,6 +281,8 @@ def rank(
             atoms_read,
             standard_models(atoms_read, choice.models),
             n_folds=choice.n_folds,
+            reference=choice.reference,
+            null=choice.null,
             adps=choice.adps,
             d_min=choice.d_min,
             d_max=choice.d_max,
@@ -274,38 +291,21 @@ def rank(
             rng=generator(choice.seed),
             progress=progress,
         )
-    figures = {
-        "ranking": [
-            {
-                "name": x.name,
-                "model": repr(x.model),
-                "n_numbers": x.n_numbers,
-                "cc": x.cc,
-                "cc_working": x.cc_working,
-                "cc_by_fold": x.cc_by_fold,
-                "behind": x.behind,
-                "behind_error": x.behind_error,
-                "converged": x.converged,
-            }
-            for x in found
-        ]
-    }
+    figures = {"ranking": [{**vars(x), "model": repr(x.model)} for x in found]}
+    outputs = {}
     if output is not None:
         with replace_when_done(output) as temporary:
             temporary.write_text(json.dumps(plain(figures), indent=2) + "\n", encoding="utf-8")
-    rows: list[tuple[object, ...]] = [
-        (x.name, x.n_numbers, x.cc, x.cc_working, x.behind, x.behind_error,
-         "yes" if x.converged else "no")
-        for x in found
-    ]  # fmt: skip
-    heads = ["model", "numbers", "CC held out", "CC fitted", "behind the best", "±", "converged"]
+        outputs["ranking"] = output
+    if report is not None:
+        write_ranking_report(report, found)
+        outputs["report"] = report
     text = (
         f"Correlation of anisotropic parts over {choice.n_folds} folds of blocks, each predicted "
-        "by a fit without it. Of models within one standard error of the best the one of fewest "
-        "numbers comes first."
+        "by a fit without it; errors by the jackknife over blocks. Of models within one standard "
+        "error of the best the one of fewest numbers comes first."
     )
-    outputs = {} if output is None else {"ranking": output}
-    return Outcome(figures, outputs, text, [("", heads, rows)])
+    return Outcome(figures, outputs, text, [("", *ranking_table(found))])
 
 
 def demo(

@@ -214,12 +214,37 @@ def check_group_fits_cell(cell: Cell, rotations: IntArray, group: str) -> None:
     InputError
         If an operation changes an edge by more than 3 % or a cosine by more than 0.03.
     """
+    if np.max(_change_of_cell(cell, rotations)) > CELL_REFUSE_FRACTION:
+        raise InputError(f"{group} does not fit the cell {cell}")
+
+
+def lattice_rotations(cell: Cell) -> IntArray:
+    """Operations (n, 3, 3) that keep the reciprocal lattice within 3 %, the closest first.
+
+    Those of elements −1, 0 and 1: all where the cell's edges are shortest.
+
+    >>> [len(lattice_rotations(Cell(10, 10, c, 90, 90, 90))) for c in (9, 10)]
+    [16, 48]
+    """
+    digits = np.stack(np.unravel_index(np.arange(3**9), (3,) * 9), axis=1) - 1
+    matrices = digits.reshape(-1, 3, 3)
+    matrices = matrices[np.abs(np.rint(np.linalg.det(matrices))) == 1]
+    change = _change_of_cell(cell, matrices)
+    kept = change <= CELL_REFUSE_FRACTION
+    # To 1e-6: what differs by rounding alone keeps the order of the elements.
+    order = np.argsort(np.round(change[kept], 6), kind="stable")
+    rotations: IntArray = matrices[kept][order].astype(np.int64)
+    return rotations
+
+
+def _change_of_cell(cell: Cell, rotations: IntArray) -> FloatArray:
+    """Largest change (n,) of an edge, as a fraction, or of a cosine of the reciprocal cell."""
     metric = cell.frac_matrix @ cell.frac_matrix.T
     moved = rotations @ metric @ rotations.transpose(0, 2, 1)
     edges = np.sqrt(np.diagonal(moved, axis1=1, axis2=2))
     lengths = np.sqrt(np.diagonal(metric))
     cosines = moved / (edges[:, :, None] * edges[:, None, :])
-    worst_edge = np.abs(edges / lengths - 1).max()
-    worst_cosine = np.abs(cosines - metric / np.outer(lengths, lengths)).max()
-    if max(worst_edge, worst_cosine) > CELL_REFUSE_FRACTION:
-        raise InputError(f"{group} does not fit the cell {cell}")
+    of_edges = np.abs(edges / lengths - 1).max(axis=1)
+    of_cosines = np.abs(cosines - metric / np.outer(lengths, lengths)).max(axis=(1, 2))
+    change: FloatArray = np.maximum(of_edges, of_cosines)
+    return change

@@ -13,22 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from offbragg.conventions import BoolArray, FloatArray, IntArray
+from offbragg.conventions import FloatArray
 from offbragg.crystal.cell import check_cells_agree
 from offbragg.crystal.structure import AtomicStructure
-from offbragg.crystal.symmetry import laue_rotations
 from offbragg.disorder import ElasticNetwork, LiquidLike, RigidBody, Uncorrelated
 from offbragg.disorder.base import DisorderModel
 from offbragg.errors import InputError
-from offbragg.inference.data import FitData
-from offbragg.inference.evaluator import Evaluator
-from offbragg.inference.held_out import choose_folds
+from offbragg.inference.cross_validation import CrossValidated, CrossValidation
+from offbragg.inference.jackknife import jackknife_difference, jackknife_error
 from offbragg.inference.options import FitOptions
-from offbragg.inference.parameters import ParameterVector
-from offbragg.inference.solve import solve
 from offbragg.inference.weights import with_expected_sigma
 from offbragg.maps.diffuse_map import DiffuseMap
-from offbragg.maps.shells import isotropic_shells, shell_mean
+from offbragg.maps.wrong_indexing import wrongly_indexed
 from offbragg.runtime import SILENT, Progress
 
 #: Names that `standard_models` knows.
@@ -50,12 +46,21 @@ class RankedModel:
         Numbers that were refined.
     cc : float
         Correlation of the anisotropic parts over all voxels, each predicted while it was held out.
+    cc_error : float
+        Its standard error, by the jackknife over blocks of hkl.
     cc_working : float
         The same of the fit to all voxels.
     cc_by_fold : ndarray, shape (n_folds,)
     behind, behind_error : float
-        How far ``cc`` by fold is below the best model's, mean and its standard error over folds; 0
-        for the best.
+        How far ``cc`` is below the best model's, and the difference's standard error by the same
+        jackknife; 0 for the best.
+    reference : str
+        Name of the model that gains are counted from.
+    gain, gain_error : float
+        How far ``cc`` is above the reference model's, and its standard error; 0 for the reference.
+    cc_null : float or None
+        What ``cc`` comes out as on a wrongly indexed map: what a figure must exceed to mean
+        anything. None where that was not asked for.
     converged : bool
         Of the fit to all voxels.
     """
@@ -64,10 +69,15 @@ class RankedModel:
     model: DisorderModel
     n_numbers: int
     cc: float
+    cc_error: float
     cc_working: float
     cc_by_fold: FloatArray
     behind: float
     behind_error: float
+    reference: str
+    gain: float
+    gain_error: float
+    cc_null: float | None
     converged: bool
 
 
@@ -120,6 +130,8 @@ def rank_models(
     models: Mapping[str, DisorderModel],
     *,
     n_folds: int = 5,
+    reference: str | None = None,
+    null: bool = False,
     rng: np.random.Generator | None = None,
     progress: Progress = SILENT,
     **options: Any,
@@ -134,6 +146,12 @@ def rank_models(
         With the values to start from. A model without anything to refine is judged as it is.
     n_folds : int
         Folds of whole blocks of hkl, the same for every model.
+    reference : str, optional
+        Name of the model that gains are counted from; "liquid-like" where there is one, else the
+        first, where not given.
+    null : bool
+        Fit and judge every model on a wrongly indexed map too, see `wrongly_indexed`. Twice the
+        time.
     rng : numpy.random.Generator, optional
         Draws the folds; seeded with 0 where not given.
     progress : Progress
@@ -149,11 +167,14 @@ def rank_models(
     Raises
     ------
     InputError
-        As `fit`; if there is no model, or folds are not at least two.
+        As `fit`; if there is no model, none of the reference's name, folds are not at least two,
+        or there is no wrong indexing.
 
     Notes
     -----
-    n_folds + 1 fits a model; those of folds start from the fit to all.
+    n_folds + 1 fits a model; those of folds start from the fit to all. Standard errors are those of
+    the correlations over the given predictions: that the fits of folds share most of their voxels
+    is not in them.
 
     Examples
     --------
@@ -169,23 +190,27 @@ def rank_models(
     settings = _settings(options)
     if not models:
         raise InputError("rank_models: expected at least one model, got none")
+    if reference is None:
+        reference = "liquid-like" if "liquid-like" in models else next(iter(models))
+    if reference not in models:
+        raise InputError(f"reference must be one of {', '.join(models)}, got {reference!r}")
     if settings.voxel_average is None:
         settings = replace(settings, voxel_average=observed.count is not None)
     observed = with_expected_sigma(observed)
     check_cells_agree(structure.require_cell(), observed.cell, "structure and map")
-    data = FitData.of(observed, structure.require_cell(), settings.d_min, settings.d_max)
-    rotations = laue_rotations(observed.laue_group or observed.space_group)
-    folds = choose_folds(
-        data.voxels.hkl, rotations, n_folds, rng or np.random.default_rng(0), settings.block_edge
-    )
-    progress.start("rank", len(models) * (n_folds + 1))
-    found = []
-    for name, model in models.items():
-        fold = _Folds(structure, model, data, settings, folds)
-        found.append(fold.ranked(name, progress))
-    found.sort(key=lambda x: -x.cc)
-    best = found[0].cc_by_fold
-    return _simplest_first([_beside(x, best) for x in found])
+    rng = rng or np.random.default_rng(0)
+    right = CrossValidation.of(observed, structure, settings, n_folds, rng)
+    wrong = None
+    if null:
+        wrong = CrossValidation.of(wrongly_indexed(observed), structure, settings, n_folds, rng)
+    progress.start("rank", len(models) * (n_folds + 1) * (2 if null else 1))
+    found = {name: right.run(model, progress) for name, model in models.items()}
+    floors = {
+        name: None if wrong is None else wrong.run(model, progress).cc
+        for name, model in models.items()
+    }
+    ranked = [_beside(name, found, reference, floors[name]) for name in found]
+    return _simplest_first(sorted(ranked, key=lambda x: -x.cc))
 
 
 def _settings(options: dict[str, Any]) -> FitOptions:
@@ -203,69 +228,27 @@ def _simplest_first(found: list[RankedModel]) -> list[RankedModel]:
     return [chosen, *(x for x in found if x is not chosen)]
 
 
-def _beside(ranked: RankedModel, best: FloatArray) -> RankedModel:
-    apart = best - ranked.cc_by_fold
-    error = float(np.std(apart, ddof=1) / np.sqrt(len(apart)))
-    return replace(ranked, behind=float(np.mean(apart)), behind_error=error)
-
-
-@dataclass(frozen=True, eq=False)
-class _Folds:
-    """One model on the folds of a map."""
-
-    structure: AtomicStructure
-    model: DisorderModel
-    data: FitData
-    settings: FitOptions
-    folds: IntArray
-
-    def ranked(self, name: str, progress: Progress) -> RankedModel:
-        """Fit to all voxels, then without each fold, and judge each on what it has not seen."""
-        every = np.ones(len(self.folds), dtype=bool)
-        vector = self._vector()
-        whole, start, converged = self._fitted(vector, every, vector.start)
-        progress.step()
-        predicted = np.empty(len(self.folds))
-        by_fold = []
-        for fold in range(int(self.folds.max()) + 1):
-            held = self.folds == fold
-            values, _, _ = self._fitted(vector, ~held, start)
-            predicted[held] = values[held]
-            by_fold.append(self._cc(values, held))
-            progress.step()
-        model = vector.model_at(start) if len(start) else self.model
-        return RankedModel(
-            name, model, len(start), self._cc(predicted, every), self._cc(whole, every),
-            np.array(by_fold), 0.0, 0.0, converged,
-        )  # fmt: skip
-
-    def _vector(self) -> ParameterVector:
-        if not self.model.refinable:
-            return ParameterVector(self.model, ())
-        return ParameterVector.of(self.model, None, self.model.coherent_unit(self.structure))
-
-    def _fitted(
-        self, vector: ParameterVector, working: BoolArray, start: FloatArray
-    ) -> tuple[FloatArray, FloatArray, bool]:
-        """Scaled intensities at all voxels, the vector, and whether the fit converged."""
-        evaluate = Evaluator(
-            self.structure, vector, self.data, self.settings.adps,
-            bool(self.settings.voxel_average), self.settings.rtol,
-        )  # fmt: skip
-        if not len(start):
-            return evaluate(start), start, True
-        solution = solve(evaluate, working, start, self.settings)
-        return solution.scale * evaluate(solution.x), solution.x, solution.converged
-
-    def _cc(self, values: FloatArray, chosen: BoolArray) -> float:
-        """Correlation of anisotropic parts, each voxel as often as it has equivalents."""
-        weights = self.data.voxels.n_equivalents[chosen].astype(np.float64)
-        shell = isotropic_shells(self.data.q_length[chosen] / (2 * np.pi))
-        n_shells = int(shell.max()) + 1
-        parts = []
-        for array in (self.data.voxels.intensity[chosen], values[chosen]):
-            mean = shell_mean(array, shell, n_shells, weights)
-            parts.append(array - mean[shell])
-        one, other = parts
-        squares = np.sum(weights * one**2) * np.sum(weights * other**2)
-        return float(np.sum(weights * one * other) / np.sqrt(squares)) if squares > 0 else 0.0
+def _beside(
+    name: str, found: Mapping[str, CrossValidated], reference: str, cc_null: float | None
+) -> RankedModel:
+    """One model's figures with those beside it that they are to be judged by."""
+    one, base = found[name], found[reference]
+    best = max(found.values(), key=lambda x: x.cc)
+    behind, behind_error = jackknife_difference((best.cc, best.without), (one.cc, one.without))
+    gain, gain_error = jackknife_difference((one.cc, one.without), (base.cc, base.without))
+    return RankedModel(
+        name=name,
+        model=one.model,
+        n_numbers=one.n_numbers,
+        cc=one.cc,
+        cc_error=jackknife_error(one.without),
+        cc_working=one.cc_working,
+        cc_by_fold=one.cc_by_fold,
+        behind=behind,
+        behind_error=behind_error,
+        reference=reference,
+        gain=gain,
+        gain_error=gain_error,
+        cc_null=cc_null,
+        converged=one.converged,
+    )

@@ -10,7 +10,7 @@ import gemmi
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from offbragg.conventions import FloatArray, IntArray
+from offbragg.conventions import BoolArray, FloatArray, IntArray
 from offbragg.crystal.cell import Cell
 from offbragg.crystal.grid import HklGrid
 from offbragg.crystal.symmetry import lattice_matrices, laue_rotations, laue_symbol
@@ -294,6 +294,23 @@ def apply_operation(diffuse_map: DiffuseMap, operation: str | ArrayLike) -> Diff
     place = _nodes(target, np.arange(target.size)) @ forward - source.first_index
     inside = np.all((place >= 0) & (place < np.array(source.shape)), axis=1)
     index = np.ravel_multi_index(tuple(place[inside].T), source.shape)
+    return take_voxels(diffuse_map, target, inside, index)
+
+
+def take_voxels(
+    diffuse_map: DiffuseMap, target: HklGrid, inside: BoolArray, index: IntArray
+) -> DiffuseMap:
+    """Make a map on another grid whose voxels take the values of voxels of this one.
+
+    Parameters
+    ----------
+    diffuse_map : DiffuseMap
+    target : HklGrid
+    inside : ndarray, shape (target.size,), bool
+        Voxels of the target that take a value; the others are not measured.
+    index : ndarray, shape (count of inside,), int64
+        Where from, in the map's flattened arrays.
+    """
 
     def move(values: NDArray[Any]) -> NDArray[Any]:
         out = np.full(target.size, 0 if values.dtype.kind in "iu" else np.nan, dtype=values.dtype)

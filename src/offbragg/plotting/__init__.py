@@ -5,6 +5,7 @@ from offbragg.plotting.figures import (
     draw_correlation,
     draw_image,
     draw_profiles,
+    draw_ranking,
     draw_residue_correlations,
     draw_sections,
 )
@@ -14,6 +15,7 @@ __all__ = [
     "draw_correlation",
     "draw_image",
     "draw_profiles",
+    "draw_ranking",
     "draw_residue_correlations",
     "draw_sections",
 ]

@@ -1,0 +1,146 @@
+"""A model on the folds of a map: each voxel predicted by a fit that has not seen it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from offbragg.conventions import TWO_PI, BoolArray, FloatArray, IntArray
+from offbragg.crystal.structure import AtomicStructure
+from offbragg.crystal.symmetry import laue_rotations
+from offbragg.disorder.base import DisorderModel
+from offbragg.inference.data import FitData
+from offbragg.inference.evaluator import Evaluator
+from offbragg.inference.held_out import blocks_of, choose_folds
+from offbragg.inference.jackknife import correlation_without_blocks
+from offbragg.inference.options import FitOptions
+from offbragg.inference.parameters import ParameterVector
+from offbragg.inference.solve import solve
+from offbragg.maps.diffuse_map import DiffuseMap
+from offbragg.maps.shells import isotropic_shells
+from offbragg.runtime import Progress
+
+
+@dataclass(frozen=True, eq=False)
+class CrossValidated:
+    """One model's fits: to all voxels, and without each fold.
+
+    Attributes
+    ----------
+    model : DisorderModel
+        Fitted to all voxels.
+    n_numbers : int
+    cc, without : float and ndarray, shape (n_blocks,)
+        Correlation of the anisotropic parts over all voxels, each predicted while it was held out;
+        the same with each block left out of the sum.
+    cc_working : float
+        Of the fit to all voxels.
+    cc_by_fold : ndarray, shape (n_folds,)
+    converged : bool
+        Of the fit to all voxels.
+    """
+
+    model: DisorderModel
+    n_numbers: int
+    cc: float
+    without: FloatArray
+    cc_working: float
+    cc_by_fold: FloatArray
+    converged: bool
+
+
+@dataclass(frozen=True, eq=False)
+class CrossValidation:
+    """A map's voxels, shared out among folds of whole blocks.
+
+    Attributes
+    ----------
+    structure : AtomicStructure
+    data : FitData
+    settings : FitOptions
+    folds, blocks : ndarray, shape (n_unique,), int64
+        Fold, and block of hkl, of each unique voxel.
+    """
+
+    structure: AtomicStructure
+    data: FitData
+    settings: FitOptions
+    folds: IntArray
+    blocks: IntArray
+
+    @classmethod
+    def of(
+        cls,
+        observed: DiffuseMap,
+        structure: AtomicStructure,
+        settings: FitOptions,
+        n_folds: int,
+        rng: np.random.Generator,
+    ) -> CrossValidation:
+        """Draw the folds.
+
+        Raises
+        ------
+        InputError
+            If nothing is measured within the limits, or there are fewer blocks than folds.
+        """
+        data = FitData.of(observed, structure.require_cell(), settings.d_min, settings.d_max)
+        rotations = laue_rotations(observed.laue_group or observed.space_group)
+        edge = settings.block_edge
+        folds = choose_folds(data.voxels.hkl, rotations, n_folds, rng, edge)
+        blocks, _ = blocks_of(data.voxels.hkl, rotations, edge)
+        return cls(structure, data, settings, folds, blocks)
+
+    def run(self, model: DisorderModel, progress: Progress) -> CrossValidated:
+        """Fit to all voxels, then without each fold, and judge each on what it has not seen."""
+        every = np.ones(len(self.folds), dtype=bool)
+        vector = self._vector(model)
+        whole, start, converged = self._fitted(vector, every, vector.start)
+        progress.step()
+        predicted = np.empty(len(self.folds))
+        by_fold = []
+        for fold in range(int(self.folds.max()) + 1):
+            held = self.folds == fold
+            values, _, _ = self._fitted(vector, ~held, start)
+            predicted[held] = values[held]
+            by_fold.append(self._correlation(values, held)[0])
+            progress.step()
+        cc, without = self._correlation(predicted, every)
+        return CrossValidated(
+            model=vector.model_at(start) if len(start) else model,
+            n_numbers=len(start),
+            cc=cc,
+            without=without,
+            cc_working=self._correlation(whole, every)[0],
+            cc_by_fold=np.array(by_fold),
+            converged=converged,
+        )
+
+    def _vector(self, model: DisorderModel) -> ParameterVector:
+        if not model.refinable:
+            return ParameterVector(model, ())
+        return ParameterVector.of(model, None, model.coherent_unit(self.structure))
+
+    def _fitted(
+        self, vector: ParameterVector, working: BoolArray, start: FloatArray
+    ) -> tuple[FloatArray, FloatArray, bool]:
+        """Scaled intensities at all voxels, the vector, and whether the fit converged."""
+        evaluate = Evaluator(
+            self.structure, vector, self.data, self.settings.adps,
+            bool(self.settings.voxel_average), self.settings.rtol,
+        )  # fmt: skip
+        if not len(start):
+            return evaluate(start), start, True
+        solution = solve(evaluate, working, start, self.settings)
+        return solution.scale * evaluate(solution.x), solution.x, solution.converged
+
+    def _correlation(self, values: FloatArray, chosen: BoolArray) -> tuple[float, FloatArray]:
+        """Correlation of anisotropic parts, each voxel as often as it has equivalents."""
+        return correlation_without_blocks(
+            self.data.voxels.intensity[chosen],
+            values[chosen],
+            isotropic_shells(self.data.q_length[chosen] / TWO_PI),
+            self.blocks[chosen],
+            self.data.voxels.n_equivalents[chosen].astype(np.float64),
+        )
