@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from offbragg import DiffuseMap, ElasticNetwork, InputError, LiquidLike, RigidBody, fit
 from offbragg.crystal.symmetry import laue_rotations
 from offbragg.inference import bootstrap
+from offbragg.inference.evaluator import Evaluator
 from offbragg.inference.held_out import blocks_of
 
 TRUTH = LiquidLike(rms_displacement=0.35, correlation_length=5.0)
@@ -195,10 +196,15 @@ def test_what_is_wrong_is_named(independent, options, message):
         bootstrap(independent, **options)
 
 
-def test_few_blocks_and_missing_derivatives_are_named(observe, structure, independent):
+def test_few_blocks_and_missing_derivatives_are_named(observe, structure, independent, monkeypatch):
     coarse = fit(observe(0), structure, TRUTH, block_edge=20, max_evaluations=2, held_out=0.0)
     with pytest.raises(InputError, match=r"expected at least 10 blocks of hkl, found \d: set a sm"):
         bootstrap(coarse)
+    # Before the fit: no evaluation is made.
+    options = {"block_edge": 20, "held_out": 0.0, "errors": "bootstrap"}
+    monkeypatch.setattr(Evaluator, "full", None)
+    with pytest.raises(InputError, match="expected at least 10 blocks of hkl"):
+        fit(observe(0), structure, TRUTH, **options)
     bare = replace(independent, optimum=replace(independent.optimum, design=None))
     with pytest.raises(InputError, match="no derivatives are at hand for so many numbers: refit=T"):
         bootstrap(bare)

@@ -104,11 +104,7 @@ def bootstrap(
         raise InputError(f"n_resamples must be >= 2, got {n_resamples}")
     if not 0 < level < 1:
         raise InputError(f"level must be between 0 and 1, got {level}")
-    if optimum.n_blocks < LEAST_BLOCKS:
-        raise InputError(
-            f"bootstrap: expected at least {LEAST_BLOCKS} blocks of hkl, found {optimum.n_blocks}: "
-            "set a smaller block_edge"
-        )
+    check_enough_blocks(optimum.n_blocks)
     if optimum.design is None and not refit:
         raise InputError("bootstrap: no derivatives are at hand for so many numbers: refit=True")
     rng = rng or np.random.default_rng(0)
@@ -122,6 +118,21 @@ def bootstrap(
         scales.append(scale)
         progress.step()
     return _summary(result, np.array(rows), np.array(scales), level)
+
+
+def check_enough_blocks(n_blocks: int) -> None:
+    """Check that the spread over so many blocks says something.
+
+    Raises
+    ------
+    InputError
+        If they are fewer than ten.
+    """
+    if n_blocks < LEAST_BLOCKS:
+        raise InputError(
+            f"bootstrap: expected at least {LEAST_BLOCKS} blocks of hkl, found {n_blocks}: "
+            "set a smaller block_edge"
+        )
 
 
 def with_bootstrap_errors(result: FitResult, found: Bootstrap) -> FitResult:

@@ -14,10 +14,14 @@ from offbragg.crystal.symmetry import laue_rotations
 from offbragg.disorder.base import DisorderModel
 from offbragg.errors import InputError
 from offbragg.inference.assemble import assemble
-from offbragg.inference.bootstrap import bootstrap, with_bootstrap_errors
+from offbragg.inference.bootstrap import (
+    bootstrap,
+    check_enough_blocks,
+    with_bootstrap_errors,
+)
 from offbragg.inference.data import FitData
 from offbragg.inference.evaluator import Evaluator
-from offbragg.inference.held_out import choose_held_out
+from offbragg.inference.held_out import blocks_of, choose_held_out
 from offbragg.inference.options import FitOptions
 from offbragg.inference.parameters import ParameterVector
 from offbragg.inference.result import FitResult
@@ -95,8 +99,8 @@ def fit(
     ------
     InputError
         If nothing is measured within the limits, a name is unknown, an option is out of range,
-        the map does not vary beyond an isotropic background, or the structure's cell is more than
-        3 % off the map's.
+        the map does not vary beyond an isotropic background, the structure's cell is more than
+        3 % off the map's, or a bootstrap has fewer than ten blocks.
 
     Notes
     -----
@@ -119,6 +123,9 @@ def fit(
         raise InputError(
             f"fit: held_out = {settings.held_out:g} leaves none of {len(held_out)} unique voxels"
         )
+    if settings.errors == "bootstrap":  # before the work, not after it
+        blocks, _ = blocks_of(data.voxels.hkl, rotations, settings.block_edge)
+        check_enough_blocks(len(np.unique(blocks[~held_out])))
     evaluate = Evaluator(
         structure, vector, data, settings.adps, bool(settings.voxel_average), settings.rtol,
         progress,

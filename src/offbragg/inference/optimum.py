@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -69,6 +70,15 @@ class Optimum:
         """Blocks with working voxels."""
         return int(self.blocks.max()) + 1
 
+    @cached_property
+    def _scaled(self) -> tuple[FloatArray, FloatArray]:
+        """The design with columns of length 1, and their lengths."""
+        if self.design is None:
+            raise ValueError("no derivatives are at hand")
+        lengths = np.linalg.norm(self.design, axis=0)
+        lengths = np.where(lengths > 0, lengths, 1.0)
+        return self.design / lengths, lengths
+
     def step(self, multiplicity: FloatArray) -> tuple[FloatArray, float]:
         """Vector and scale after one Gauss–Newton step with other weights.
 
@@ -79,11 +89,7 @@ class Optimum:
         multiplicity : ndarray, shape (n_blocks,), float64
             What the weight of each block's voxels is multiplied with.
         """
-        if self.design is None:
-            raise ValueError("no derivatives are at hand")
-        norms = np.linalg.norm(self.design, axis=0)
-        norms = np.where(norms > 0, norms, 1.0)
-        scaled = self.design / norms
+        scaled, norms = self._scaled
         weighted = multiplicity[self.blocks][:, None] * scaled
         values, vectors = np.linalg.eigh(weighted.T @ scaled)
         is_known = values > _LEAST_SINGULAR**2 * values[-1]
