@@ -18,7 +18,7 @@ from offbragg.inference.options import FitOptions
 from offbragg.inference.parameters import ParameterVector
 from offbragg.inference.solve import solve
 from offbragg.maps.diffuse_map import DiffuseMap
-from offbragg.maps.shells import isotropic_shells
+from offbragg.maps.shells import isotropic_shells, shell_mean
 from offbragg.runtime import Progress
 
 
@@ -125,15 +125,28 @@ class CrossValidation:
     def _fitted(
         self, vector: ParameterVector, working: BoolArray, start: FloatArray
     ) -> tuple[FloatArray, FloatArray, bool]:
-        """Scaled intensities at all voxels, the vector, and whether the fit converged."""
+        """What `_predicted` says, the vector, and whether the fit converged."""
         evaluate = Evaluator(
             self.structure, vector, self.data, self.settings.adps,
             bool(self.settings.voxel_average), self.settings.rtol,
         )  # fmt: skip
         if not len(start):
-            return evaluate(start), start, True
+            return self._predicted(evaluate(start)), start, True
         solution = solve(evaluate, working, start, self.settings)
-        return solution.scale * evaluate(solution.x), solution.x, solution.converged
+        values = self._predicted(solution.scale * evaluate(solution.x))
+        return values, solution.x, solution.converged
+
+    def _predicted(self, values: FloatArray) -> FloatArray:
+        """Scaled intensities (n_unique,) less the model's own isotropic part.
+
+        That is free against the background and may differ much from fold to fold: beside each
+        other, folds must not differ by it.
+        """
+        shell = isotropic_shells(self.data.q_length / TWO_PI)
+        weights = self.data.voxels.n_equivalents.astype(np.float64)
+        isotropic = shell_mean(values, shell, int(shell.max()) + 1, weights)
+        predicted: FloatArray = values - isotropic[shell]
+        return predicted
 
     def _correlation(self, values: FloatArray, chosen: BoolArray) -> tuple[float, FloatArray]:
         """Correlation of anisotropic parts, each voxel as often as it has equivalents."""
