@@ -19,7 +19,14 @@ from offbragg.disorder import (
     Uncorrelated,
 )
 from offbragg.errors import FormatError, InputError, MissingFileError, OffbraggError
-from offbragg.inference import FitResult, RankedModel, fit, rank_models
+from offbragg.inference import (
+    FitResult,
+    InferredCovariance,
+    RankedModel,
+    fit,
+    infer_covariance,
+    rank_models,
+)
 from offbragg.maps.comparison import Comparison, compare
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.maps.importers import import_map
@@ -48,6 +55,7 @@ __all__ = [
     "FitResult",
     "FormatError",
     "HklGrid",
+    "InferredCovariance",
     "InputError",
     "LatticeCovariance",
     "LatticeVibrations",
@@ -67,6 +75,7 @@ __all__ = [
     "expose",
     "fit",
     "import_map",
+    "infer_covariance",
     "inference",
     "merge",
     "rank_models",

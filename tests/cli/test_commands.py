@@ -281,6 +281,40 @@ def test_fit_for_people_shows_numbers_and_message(call, work, tmp_path):
         assert part in text
 
 
+def test_infer(call, work, tmp_path):
+    out = tmp_path / "inferred"
+    whole = call("infer", work / "coarse.h5", work / "s.pdb", "-o", out, *LIQUID, "--harmonics", 0,
+                 "--smoothing", 20, "--block-edge", 1, "--n-folds", 2, "--n-resamples", 2,
+                 "--json").json  # fmt: skip
+    names = ["inferred.json", "model.h5", "modes.pdb", "report.html", "residual.h5"]
+    assert sorted(x.name for x in out.iterdir()) == names
+    assert sorted(whole["outputs"].values()) == [str(out / name) for name in names]
+    written = json.loads((out / "inferred.json").read_text())
+    assert written == whole["result"]
+    assert written["exact"]["gain"] == pytest.approx(
+        written["exact"]["cc"] - written["exact"]["base"]
+    )
+    assert len(written["covariance"]) == len(written["residues"])
+    assert set(written["base"]["parameters"]) == {"rms_displacement", "correlation_length"}
+    assert steps_of(out / "model.h5")[-1][0] == "infer"
+    assert "Which residues move together" in (out / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--smoothing", "0"), "smoothing must be > 0"),
+        (("--n-resamples", "1"), "n_resamples must be 0 or at least 2"),
+        (("--coherence", "crystal"), "motions stay within one copy"),
+    ],
+)
+def test_infer_refuses(refused, work, tmp_path, options, says):
+    line = refused("infer", work / "coarse.h5", work / "s.pdb", "-o", tmp_path / "x", *LIQUID,
+                   *options)  # fmt: skip
+    assert says in line
+    assert not (tmp_path / "x").exists()
+
+
 def test_demo_passes_its_options_on(call, work, tmp_path, monkeypatch):
     # The demo itself: tests/test_demo.py.
     observed = read_map(work / "coarse.h5")

@@ -18,7 +18,7 @@ from offbragg.cli.structures import StructureOptions, load_structure
 from offbragg.crystal.structure import AtomicStructure
 from offbragg.crystal.writers import write_models
 from offbragg.demo import DemoOptions, run_demo
-from offbragg.disorder import principal_motions
+from offbragg.disorder import DisorderModel, principal_motions
 from offbragg.errors import InputError
 from offbragg.inference import FitResult, rank_models, standard_models
 from offbragg.inference import fit as fit_map
@@ -164,26 +164,23 @@ def fit(
     write_map(outputs["residual"], found.residual_map)
     # An earlier fit's would be taken for this one's.
     modes.unlink(missing_ok=True)
-    outputs |= _write_motions(modes, found, atoms_read, choice.adps)
+    if found.residues is not None and write_motions(modes, found.model, atoms_read, choice.adps):
+        outputs["modes"] = modes
     write_fit_report(outputs["report"], observed, found)
     return Outcome(figures, outputs, found.message, _tables(found))
 
 
-def _write_motions(
-    path: Path, found: FitResult, structure: AtomicStructure, adps: str
-) -> dict[str, Path]:
-    """Write the largest motions of the fitted model as a film; nothing where it has none."""
-    if found.residues is None:
-        return {}
-    unit = found.model.coherent_unit(structure)
-    motions, _ = principal_motions(found.model.with_adps(unit, adps), unit, _N_MOTIONS)
+def write_motions(path: Path, model: DisorderModel, structure: AtomicStructure, adps: str) -> bool:
+    """Write the largest motions of a model as a film; nothing, and False, where it has none."""
+    unit = model.coherent_unit(structure)
+    motions, _ = principal_motions(model.with_adps(unit, adps), unit, _N_MOTIONS)
     if not len(motions):
-        return {}
+        return False
     # Twice the standard deviation either way, so that it is seen.
     swing = 2.0 * np.sin(2 * np.pi * np.arange(_N_FRAMES) / _N_FRAMES)
     frames = unit.positions + swing[:, None, None] * motions[:, None]
     write_models(path, unit, frames.reshape(-1, unit.n_atoms, 3))
-    return {"modes": path}
+    return True
 
 
 def _figures(found: FitResult) -> dict[str, object]:

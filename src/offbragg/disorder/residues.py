@@ -21,6 +21,9 @@ from offbragg.errors import InputError
 from offbragg.runtime import iter_chunks
 from offbragg.scattering.displacements import Displacements, LowRank
 
+#: Copy, chain, number and name of a residue.
+Residue = tuple[int, str, int, str]
+
 _ROWS = 256  # atoms whose covariances with all others are worked out at once
 
 
@@ -86,17 +89,9 @@ def residue_correlations(
     """
     _check(displacements, structure)
     n = structure.n_atoms
-    names = zip(
-        structure.copies, structure.chains, structure.residue_numbers, structure.residue_names,
-        strict=True,
-    )  # fmt: skip
-    found: dict[tuple[object, ...], int] = {}
-    residue = np.array([found.setdefault(name, len(found)) for name in names], dtype=np.int64)
-    occupancies = np.maximum(structure.occupancies, 1e-6)
-    total = np.bincount(residue, occupancies)
-    weights = np.zeros((len(found), n))
-    weights[residue, np.arange(n)] = occupancies / total[residue]
-    covariance = np.zeros((len(found), len(found)))
+    residue, keys = residues_of(structure)
+    weights = centroid_weights(residue, structure.occupancies)
+    covariance = np.zeros((len(keys), len(keys)))
     every = np.arange(n)
     for chunk in iter_chunks(n, _ROWS):
         v = displacements.block(every[chunk], every)
@@ -104,12 +99,38 @@ def residue_correlations(
         covariance += weights[:, chunk] @ scalars @ weights.T
     if displacements.independent is not None:
         own = np.trace(displacements.independent, axis1=1, axis2=2) / 3.0
-        covariance[np.diag_indices(len(found))] += weights**2 @ own
-    keys = list(found)
+        covariance[np.diag_indices(len(keys))] += weights**2 @ own
+    return named_correlations(keys, covariance)
+
+
+def residues_of(structure: AtomicStructure) -> tuple[IntArray, list[Residue]]:
+    """Residue of each atom (n_atoms,), and each residue's copy, chain, number and name."""
+    names = zip(
+        structure.copies, structure.chains, structure.residue_numbers, structure.residue_names,
+        strict=True,
+    )  # fmt: skip
+    found: dict[Residue, int] = {}
+    residue = [
+        found.setdefault((int(a), str(b), int(c), str(d)), len(found)) for a, b, c, d in names
+    ]
+    return np.array(residue, dtype=np.int64), list(found)
+
+
+def centroid_weights(group: IntArray, occupancies: FloatArray) -> FloatArray:
+    """Weights (n_groups, n_atoms) of atoms in the centroids of their groups, by occupancy."""
+    shares = np.maximum(occupancies, 1e-6)
+    total = np.bincount(group, shares)
+    weights = np.zeros((len(total), len(group)))
+    weights[group, np.arange(len(group))] = shares / total[group]
+    return weights
+
+
+def named_correlations(residues: list[Residue], covariance: FloatArray) -> ResidueCorrelations:
+    """Put a covariance (n_residues, n_residues) [Å²] beside the names of its residues."""
     return ResidueCorrelations(
-        labels=tuple(f"{chain} {kind} {number}".strip() for _, chain, number, kind in keys),
-        numbers=np.array([key[2] for key in keys], dtype=np.int64),
-        chains=np.array([key[1] for key in keys]),
+        labels=tuple(f"{chain} {kind} {number}".strip() for _, chain, number, kind in residues),
+        numbers=np.array([residue[2] for residue in residues], dtype=np.int64),
+        chains=np.array([residue[1] for residue in residues]),
         covariance=covariance,
     )
 

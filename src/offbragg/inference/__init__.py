@@ -3,6 +3,8 @@
 from offbragg.inference.bootstrap import Bootstrap, bootstrap
 from offbragg.inference.covariance_objective import CovarianceObjective
 from offbragg.inference.fitting import fit
+from offbragg.inference.infer import infer_covariance
+from offbragg.inference.inferred import InferredCovariance, Score
 from offbragg.inference.options import FitOptions
 from offbragg.inference.ranking import RankedModel, rank_models, standard_models
 from offbragg.inference.result import FitResult, FittedParameter
@@ -13,9 +15,12 @@ __all__ = [
     "FitOptions",
     "FitResult",
     "FittedParameter",
+    "InferredCovariance",
     "RankedModel",
+    "Score",
     "bootstrap",
     "fit",
+    "infer_covariance",
     "rank_models",
     "standard_models",
 ]

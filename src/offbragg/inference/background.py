@@ -32,8 +32,8 @@ class Background:
     knots: FloatArray | IntArray
 
     @classmethod
-    def over(cls, q_length: FloatArray, kind: str) -> Background:
-        r"""Choose the functions for data at \|q\| (n,) [Å⁻¹].
+    def over(cls, q_length: FloatArray, kind: str, n_smooth: int = N_SMOOTH) -> Background:
+        r"""Choose the functions for data at \|q\| (n,) [Å⁻¹]; of smooth ones, so many.
 
         Raises
         ------
@@ -52,7 +52,7 @@ class Background:
         if kind == "shells":
             return cls(kind, np.unique(_shell_numbers(q_length)))
         first, last = float(np.min(q_length)), float(np.max(q_length))
-        inner = np.linspace(first, max(last, first + 1e-6), N_SMOOTH - 2)
+        inner = np.linspace(first, max(last, first + 1e-6), n_smooth - 2)
         return cls(kind, np.concatenate([[inner[0]] * 3, inner, [inner[-1]] * 3]))
 
     def basis(self, q_length: FloatArray) -> FloatArray:

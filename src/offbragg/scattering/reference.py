@@ -42,6 +42,32 @@ def diffuse_intensity(
     return intensity if n else np.zeros(len(q))
 
 
+def group_response(
+    q: FloatArray,
+    amplitudes: ComplexArray,
+    covariance: FloatArray,
+    fields: FloatArray,
+    window: FloatArray,
+) -> FloatArray:
+    """∂I/∂C of ``dV_rs = w_rs Σ B_rα C_αβ B_sβ`` for groups that move as one atom does.
+
+    q (n_q, n_copies, 3) [Å⁻¹], amplitudes (n_q, n_copies, n_groups), covariance
+    (n_groups, n_groups, 3, 3) [Å²], fields (n_groups, m), window (n_groups, n_groups)
+    → (n_q, 3m, 3m), by every element as if it were free.
+    """
+    n_fields = fields.shape[1]
+    total = np.zeros((len(q), n_fields, 3, n_fields, 3))
+    for iq, vectors in enumerate(q):
+        for vector, f in zip(vectors, amplitudes[iq], strict=True):
+            x = np.einsum("x,rsxy,y->rs", vector, covariance, vector)
+            overlap = np.real(np.conj(f)[:, None] * f)
+            inner = window * overlap * np.exp(x)
+            inner -= np.diag(np.diag(window) * np.sum(overlap * np.expm1(x), axis=1))
+            form = fields.T @ inner @ fields
+            total[iq] += np.einsum("jk,a,b->jakb", form, vector, vector)
+    return total.reshape(len(q), 3 * n_fields, 3 * n_fields)
+
+
 def splat(
     grid_shape: tuple[int, int, int],
     centres: FloatArray,
