@@ -95,13 +95,18 @@ class BlockRidge:
         theta = inverse @ self.moments
         every = np.ones(self.n_columns, dtype=bool) if counted is None else counted
         predicted = np.empty(len(self.data))
-        for rows in self._blocks():
-            a = self.columns[rows].astype(np.float64)
+        # One product for many blocks: single ones may be as small as a row.
+        for several in self._blocks():
+            a = self.columns[np.concatenate(several)].astype(np.float64)
             spread = a @ inverse
-            residual = self.data[rows] - a @ theta
-            left = np.linalg.solve(np.eye(len(rows)) - spread @ a.T, residual)
-            without = theta - spread.T @ left
-            predicted[rows] = a[:, every] @ without[every]
+            end = 0
+            for rows in several:
+                part = slice(end, end + len(rows))
+                end = part.stop
+                residual = self.data[rows] - a[part] @ theta
+                share = np.eye(len(rows)) - spread[part] @ a[part].T
+                without = theta - spread[part].T @ np.linalg.solve(share, residual)
+                predicted[rows] = a[part][:, every] @ without[every]
         return predicted
 
     def take(self, rows: BoolArray) -> BlockRidge:
@@ -147,10 +152,18 @@ class BlockRidge:
         )
         return lower
 
-    def _blocks(self) -> Iterator[IntArray]:
+    def _blocks(self) -> Iterator[list[IntArray]]:
+        """Rows of each block, blocks of some thousand rows together."""
         order = np.argsort(self.block, kind="stable")
         edges = np.flatnonzero(np.diff(self.block[order])) + 1
-        yield from np.split(order, edges)
+        several: list[IntArray] = []
+        for rows in np.split(order, edges):
+            several.append(rows)
+            if sum(len(x) for x in several) >= _ROWS:
+                yield several
+                several = []
+        if several:
+            yield several
 
 
 def _normal_equations(

@@ -106,7 +106,7 @@ def infer_covariance(
     reference = problem.left_out_unpenalised()
     smooth = problem.left_out_unpenalised(with_model=False)
     progress.step()
-    exact = _exact_score(problem, rng, progress)
+    exact = _exact_score(problem, penalty, rng, progress)
     inferred, clipped = problem.possible_covariance(problem.ridge.solve(penalty * problem.unit))
     calculated = problem.simulated(inferred)
     coefficients = problem.scaled(calculated, np.ones(problem.n_voxels, dtype=bool))
@@ -151,25 +151,38 @@ def _as_options(options: dict[str, Any]) -> InferOptions:
 
 
 def _best_penalty(
-    problem: LinearProblem, ridge: BlockRidge, rows: BoolArray | None = None
+    problem: LinearProblem,
+    ridge: BlockRidge,
+    rows: BoolArray | None = None,
+    start: float = PENALTIES[-1],
 ) -> tuple[float, dict[float, float]]:
-    """Lower the penalty as long as blocks that are left out are predicted better."""
+    """Change the penalty as long as blocks that are left out are predicted better."""
     found: dict[float, float] = {}
-    for penalty in PENALTIES[::-1]:
-        found[penalty] = problem.correlation(problem.left_out(ridge, penalty), rows)[0]
-        if found[penalty] < max(found.values()):
-            break
-    return max(found, key=found.__getitem__), found
+
+    def correlation(penalty: float) -> float:
+        if penalty not in found:
+            found[penalty] = problem.correlation(problem.left_out(ridge, penalty), rows)[0]
+        return found[penalty]
+
+    place = PENALTIES.index(start)
+    for step in (-1, 1):
+        while 0 <= place + step < len(PENALTIES) and (
+            correlation(PENALTIES[place + step]) > correlation(PENALTIES[place])
+        ):
+            place += step
+    return PENALTIES[place], found
 
 
-def _exact_score(problem: LinearProblem, rng: np.random.Generator, progress: Progress) -> Score:
+def _exact_score(
+    problem: LinearProblem, start: float, rng: np.random.Generator, progress: Progress
+) -> Score:
     """Judge exact maps of possible covariances on folds; penalties are chosen without them."""
     folds, alone = problem.folds(rng), problem.simulated(problem.base)
     base, changed = np.empty(problem.n_voxels), np.empty(problem.n_voxels)
     for fold in range(int(folds.max()) + 1):
         held = folds == fold
         working = problem.ridge.take(~held)
-        penalty, _ = _best_penalty(problem, working, ~held)
+        penalty, _ = _best_penalty(problem, working, ~held, start)
         inferred, _ = problem.possible_covariance(working.solve(penalty * problem.unit))
         for target, calculated in ((base, alone), (changed, problem.simulated(inferred))):
             coefficients = problem.scaled(calculated, ~held)
