@@ -281,6 +281,20 @@ def test_fit_for_people_shows_numbers_and_message(call, work, tmp_path):
         assert part in text
 
 
+@pytest.mark.parametrize(
+    ("basis", "n_modes"),
+    [(("tls",), 6), (("modes", "--n-modes", 2), 2), (("fields",), 9), (("b.npy",), 1)],
+)
+def test_fit_of_a_covariance_in_a_basis(call, work, tmp_path, monkeypatch, basis, n_modes):
+    monkeypatch.chdir(tmp_path)
+    np.save("b.npy", np.ones((read_structure(work / "s.pdb").n_atoms, 3, 1)))
+    whole = call("fit", work / "coarse.h5", work / "s.pdb", "-o", "fit", "--model", "covariance",
+                 "--basis", *basis, "--max-evaluations", 2, "--json").json  # fmt: skip
+    found = whole["result"]["parameters"]["coefficients"]
+    assert np.shape(found["value"]) == (n_modes, n_modes)
+    assert np.linalg.eigvalsh(found["value"])[0] > -1e-9
+
+
 def test_infer(call, work, tmp_path):
     out = tmp_path / "inferred"
     whole = call("infer", work / "coarse.h5", work / "s.pdb", "-o", out, *LIQUID, "--harmonics", 0,
@@ -660,7 +674,7 @@ def test_rank_refuses(refused, work, tmp_path):
         (("uncorrelated",), "expected a parameter of Uncorrelated"),
         (("rigid-body", "--translation", "0"), "translation must start above 0 to be refined"),
         (("rigid-body",), "needs --translation"),
-        (("covariance",), "needs --covariance FILE.npy"),
+        (("covariance",), "needs one of --covariance FILE.npy"),
     ],
 )
 def test_fit_refuses_models_without_parameters(refused, work, tmp_path, model, says):

@@ -119,6 +119,10 @@ class ModelOptions(EnsembleOptions):
         A .npy file of V_ij [Å²], (n, n) or (n, n, 3, 3).
     covariance_factor : Path or None
         In its place a .npy file of P [Å] with V = P Pᵀ, (n, rank) or (n, 3, rank).
+    basis : str or None
+        In its place V = B C Bᵀ with C to be fitted: modes (of an elastic network, see --n-modes),
+        tls (shifts and turns of --bodies), fields (smooth shifts of residues), or a .npy file of
+        B, (n, n_modes) or (n, 3, n_modes).
     ensemble : Path or None
         Multi-model file or trajectory of the structure's atoms; the structure's own models if not
         given.
@@ -154,5 +158,6 @@ class ModelOptions(EnsembleOptions):
     reach: Annotated[float | None, _NETWORK] = None
     covariance: Annotated[Path | None, _COVARIANCE] = None
     covariance_factor: Annotated[Path | None, _COVARIANCE] = None
+    basis: Annotated[str | None, _COVARIANCE] = None
     ensemble: Annotated[Path | None, _FRAMES] = None
     approximation: Annotated[Literal["none", "gaussian"] | None, _FRAMES] = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import zipfile
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from offbragg.cli.covariances import bodies_asked, covariance_model, read_numbers
 from offbragg.cli.model_options import EnsembleOptions, ModelOptions
 from offbragg.cli.options import flag_name
 from offbragg.cli.structures import StructureOptions, load_structure
@@ -19,7 +19,6 @@ from offbragg.crystal.ensembles import MODEL_SUFFIXES, read_ensemble
 from offbragg.crystal.structure import AtomicStructure
 from offbragg.crystal.tls import TlsGroup, add_tls_to_adps, are_adps_residual, read_tls_groups
 from offbragg.disorder import (
-    Covariance,
     DisorderModel,
     ElasticNetwork,
     Ensemble,
@@ -28,10 +27,8 @@ from offbragg.disorder import (
     RigidBodies,
     RigidBody,
     Uncorrelated,
-    bodies_of,
 )
-from offbragg.disorder.bodies import KINDS_OF_BODIES
-from offbragg.errors import FormatError, InputError, MissingFileError
+from offbragg.errors import InputError
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +44,7 @@ _FROM_FIELDS: Mapping[str, type[Any]] = {
 # Options of models that are made from files.
 _FROM_FILES = {
     "tls": ("tls_file", "tls_adps"),
-    "covariance": ("covariance", "covariance_factor"),
+    "covariance": ("covariance", "covariance_factor", "basis", "n_modes", "bodies"),
     "ensemble": ("ensemble", "topology", "stride", "superpose"),
 }
 _NEEDED = {
@@ -118,7 +115,7 @@ def load_model(
             structure = ensemble.coherent_unit(structure)
             models.append(ensemble)
         elif name == "covariance":
-            models.append(_covariance(options))
+            models.append(covariance_model(options, structure))
         else:
             values = _field_values(name, options, structure)
             start = _START_OF_FIT if for_fit and name == "liquid-like" else {}
@@ -199,8 +196,7 @@ def _field_values(name: str, options: ModelOptions, structure: AtomicStructure) 
         elif field == "order":
             value = _order(value)
         elif field == "bodies":
-            kind = len(value) == 1 and value[0] in KINDS_OF_BODIES
-            value = bodies_of(structure, value[0] if kind else value)
+            value = bodies_asked(structure, value)
         values[field] = value
     return values
 
@@ -290,38 +286,3 @@ def _frames_of(
             file, len(other), path, found.label(first), structure.label(first),
         )  # fmt: skip
     return frames
-
-
-def _covariance(options: ModelOptions) -> Covariance:
-    given = (options.covariance, options.covariance_factor)
-    if (given[0] is None) == (given[1] is None):
-        raise InputError(
-            "--model covariance needs --covariance FILE.npy or --covariance-factor FILE.npy"
-        )
-    if options.covariance is not None:
-        return Covariance(read_numbers("--covariance", options.covariance))
-    factor = read_numbers("--covariance-factor", options.covariance_factor or Path())
-    return Covariance(factor=factor)
-
-
-def read_numbers(flag: str, path: Path) -> FloatArray:
-    """Read an array of real numbers from a .npy file.
-
-    Raises
-    ------
-    MissingFileError
-        If there is no such file.
-    FormatError
-        If it holds no such array.
-    """
-    if not path.is_file():
-        raise MissingFileError(f"{flag}: {path}: no such file")
-    try:
-        with path.open("rb") as file:
-            values = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise FormatError(f"{flag}: {path}: not a .npy file of numbers: {error}") from None
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf":
-        found = values.dtype if isinstance(values, np.ndarray) else "an archive"
-        raise FormatError(f"{flag}: {path}: expected a .npy file of real numbers, found {found}")
-    return values.astype(np.float64)
