@@ -363,7 +363,7 @@ def test_a_wrong_option_is_named(model_of, name, options, message):
         (("uncorrelated", "liquid-like"), {**LIQUID, "order": "2"}, "a sum needs models with a co"),
         (("uncorrelated", "ensemble"), {"ensemble": "frames.pdb"}, "a sum needs models with a co"),
         (("uncorrelated", "liquid-like"), {}, "needs --rms-displacement and"),
-        (("uncorrelated", "tls"), {"n_modes": 3}, "elastic-network, got uncorrelated and tls"),
+        (("uncorrelated", "tls"), {"n_modes": 3}, "or covariance, got uncorrelated and tls"),
     ],
 )
 def test_a_wrong_sum_is_named(model_of, names, options, message):
