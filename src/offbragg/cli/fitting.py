@@ -52,6 +52,8 @@ class VoxelOptions:
         Low-resolution limit [Å].
     background : str
         Isotropic background.
+    harmonics : int
+        Degree of smooth functions of direction fitted beside the model; 0: none.
     seed : int
         Draws the blocks of hkl that are held out.
     max_evaluations : int or None
@@ -62,6 +64,7 @@ class VoxelOptions:
     d_min: float | None = None
     d_max: float | None = None
     background: Literal["smooth", "shells", "none"] = "smooth"
+    harmonics: Literal[0, 2, 4, 6, 8] = 0
     seed: int = 0
     max_evaluations: int | None = None
 
@@ -147,6 +150,7 @@ def fit(
             d_min=choice.d_min,
             d_max=choice.d_max,
             background=choice.background,
+            harmonics=choice.harmonics,
             held_out=choice.held_out,
             max_evaluations=choice.max_evaluations,
             solver=choice.solver,
@@ -284,6 +288,7 @@ def rank(
             d_min=choice.d_min,
             d_max=choice.d_max,
             background=choice.background,
+            harmonics=choice.harmonics,
             max_evaluations=choice.max_evaluations,
             rng=generator(choice.seed),
             progress=progress,

@@ -11,14 +11,14 @@ from offbragg.crystal.symmetry import laue_rotations
 from offbragg.disorder.base import DisorderModel
 from offbragg.disorder.residues import ResidueCorrelations, residue_correlations
 from offbragg.inference.agreement import agreement_of
-from offbragg.inference.background import Background
 from offbragg.inference.evaluator import Evaluator
 from offbragg.inference.held_out import blocks_of
-from offbragg.inference.objective import ProjectedProblem, background_coefficients
+from offbragg.inference.objective import ProjectedProblem
 from offbragg.inference.optimum import Optimum
 from offbragg.inference.options import FitOptions
 from offbragg.inference.result import FitResult, FittedParameter
-from offbragg.inference.solve import Solution, problem_of, trusted_sigma
+from offbragg.inference.smooth import SmoothFunctions
+from offbragg.inference.solve import Solution, coefficients_of, problem_of
 from offbragg.inference.uncertainty import Uncertainty, estimate_uncertainty
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.maps.provenance import make_step
@@ -39,11 +39,8 @@ def assemble(
     vector, data, x = evaluate.vector, evaluate.data, solution.x
     computed = evaluate.full(x)
     calculated = evaluate.at_voxels(computed.intensity)
-    intensity, measured_sigma = data.take(working)
-    sigma = trusted_sigma(evaluate, working, solution.trust)
-    basis = solution.background.basis(data.q_length)
-    columns = np.column_stack([calculated, basis])
-    coefficients = background_coefficients(intensity, sigma, columns[working])
+    _, measured_sigma = data.take(working)
+    columns, coefficients = coefficients_of(evaluate, working, solution)
     inflation = _inflation(solution, measured_sigma, columns.shape[1])
     values = vector.values(x)
     problem = problem_of(evaluate, working, solution.background, solution.trust)
@@ -76,7 +73,8 @@ def assemble(
     if coefficients[0] <= 0:
         message += " The scale is not positive: the model does not resemble the map."
     q_table = np.linspace(float(data.q_length.min()), float(data.q_length.max()), 200)
-    background = solution.background.basis(q_table) @ coefficients[1:]
+    isotropic = solution.background.background.basis(q_table)
+    background = isotropic @ coefficients[1 : 1 + isotropic.shape[1]]
     n = sum(value.size for value in values.values())
     return FitResult(
         parameters=parameters,
@@ -143,18 +141,25 @@ def _model_map(
     observed: DiffuseMap,
     computed: DiffuseMap,
     evaluate: Evaluator,
-    functions: Background,
+    functions: SmoothFunctions,
     coefficients: FloatArray,
     settings: FitOptions,
 ) -> DiffuseMap:
-    """Scale · model + shell means of the background, at the map's hkl within the limits."""
+    """Scale · model + smooth functions, at the map's hkl within the limits.
+
+    Of isotropic ones their means in shells.
+    """
     grid = evaluate.data.grid
     wanted = grid.within(d_max=settings.d_max) & np.isfinite(computed.intensity)
     inv_d = grid.inv_d()[wanted]
-    background = functions.basis(TWO_PI * inv_d) @ coefficients[1:]
+    q = TWO_PI * grid.hkl()[wanted] @ grid.cell.frac_matrix
+    isotropic = functions.isotropic(q)
+    n_isotropic = isotropic.shape[1]
+    background = isotropic @ coefficients[1 : 1 + n_isotropic]
     # Constant within the shells that define the anisotropic part: it drops out of that exactly.
     shell = isotropic_shells(inv_d)
     background = shell_mean(background, shell, int(shell.max()) + 1)[shell]
+    background = background + functions.directional(q) @ coefficients[1 + n_isotropic :]
     intensity = np.full(grid.shape, np.nan)
     intensity[wanted] = coefficients[0] * computed.intensity[wanted] + background
     step = make_step("fit", settings, model=computed.provenance[-1]["model"])

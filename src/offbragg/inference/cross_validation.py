@@ -16,7 +16,7 @@ from offbragg.inference.held_out import blocks_of, choose_folds
 from offbragg.inference.jackknife import correlation_without_blocks
 from offbragg.inference.options import FitOptions
 from offbragg.inference.parameters import ParameterVector
-from offbragg.inference.solve import solve
+from offbragg.inference.solve import coefficients_of, solve, unsolved
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.maps.shells import isotropic_shells, shell_mean
 from offbragg.runtime import Progress
@@ -125,19 +125,24 @@ class CrossValidation:
     def _fitted(
         self, vector: ParameterVector, working: BoolArray, start: FloatArray
     ) -> tuple[FloatArray, FloatArray, bool]:
-        """What `_predicted` says, the vector, and whether the fit converged."""
+        """Predicted anisotropic parts, the vector, and whether the fit converged."""
         evaluate = Evaluator(
             self.structure, vector, self.data, self.settings.adps,
             bool(self.settings.voxel_average), self.settings.rtol,
         )  # fmt: skip
-        if not len(start):
-            return self._predicted(evaluate(start)), start, True
-        solution = solve(evaluate, working, start, self.settings)
-        values = self._predicted(solution.scale * evaluate(solution.x))
-        return values, solution.x, solution.converged
+        if len(start):
+            solution = solve(evaluate, working, start, self.settings)
+        else:
+            solution = unsolved(evaluate, working, self.settings)
+        columns, coefficients = coefficients_of(evaluate, working, solution)
+        n_directional = solution.background.n_directional
+        varying = coefficients[0] * columns[:, 0]
+        if n_directional:
+            varying = varying + columns[:, -n_directional:] @ coefficients[-n_directional:]
+        return self._less_isotropic(varying), solution.x, solution.converged
 
-    def _predicted(self, values: FloatArray) -> FloatArray:
-        """Scaled intensities (n_unique,) less the model's own isotropic part.
+    def _less_isotropic(self, values: FloatArray) -> FloatArray:
+        """Predictions (n_unique,) less their own isotropic part.
 
         That is free against the background and may differ much from fold to fold: beside each
         other, folds must not differ by it.

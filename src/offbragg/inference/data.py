@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from offbragg.conventions import TWO_PI, BoolArray, FloatArray
+from offbragg.conventions import TWO_PI, BoolArray, FloatArray, IntArray
 from offbragg.crystal.cell import Cell
 from offbragg.crystal.grid import HklGrid
+from offbragg.crystal.symmetry import laue_rotations
 from offbragg.errors import InputError
-from offbragg.inference.background import Background
+from offbragg.inference.smooth import SmoothFunctions
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.maps.symmetrize import UniqueVoxels, unique_voxels
 
@@ -28,12 +29,15 @@ class FitData:
     voxels : UniqueVoxels
     q_length : ndarray, shape (n,)
         [Å⁻¹], by the map's cell.
+    laue : ndarray, shape (n_operations, 3, 3), int64
+        Rotations of the map's Laue group.
     """
 
     grid: HklGrid
     own_grid: HklGrid
     voxels: UniqueVoxels
     q_length: FloatArray
+    laue: IntArray
 
     @classmethod
     def of(
@@ -75,6 +79,7 @@ class FitData:
             own_grid=replace(observed.grid, cell=cell, d_min=(1 - 1e-7) / float(inv_d.max())),
             voxels=chosen,
             q_length=q_length,
+            laue=laue_rotations(observed.laue_group or observed.space_group),
         )
 
     def take(self, chosen: BoolArray) -> tuple[FloatArray, FloatArray | None]:
@@ -82,6 +87,12 @@ class FitData:
         sigma = self.voxels.sigma
         return self.voxels.intensity[chosen], None if sigma is None else sigma[chosen]
 
-    def background(self, kind: str, working: BoolArray) -> Background:
-        """Background over working voxels, so that no function hangs on held-out ones alone."""
-        return Background.over(self.q_length[working], kind)
+    @property
+    def q(self) -> FloatArray:
+        """Scattering vectors (n, 3) [Å⁻¹], by the map's cell."""
+        return np.asarray(TWO_PI * self.voxels.hkl @ self.grid.cell.frac_matrix)
+
+    def smooth(self, kind: str, degree: int, working: BoolArray | None = None) -> SmoothFunctions:
+        """Functions over working voxels, so that none hangs on held-out ones alone."""
+        q = self.q if working is None else self.q[working]
+        return SmoothFunctions.over(q, self.grid.cell, self.laue, kind, degree)

@@ -65,6 +65,9 @@ def fit(
     background : {"smooth", "shells", "none"}
         See `Background`. With "shells" and a map without σ, least squares is the same as the
         highest correlation of the anisotropic parts.
+    harmonics : {0, 2, 4, 6, 8}
+        Degree of smooth functions of direction that are fitted beside the model, see `Harmonics`;
+        0: none. They are part of ``model_map`` and of what it is judged by.
     held_out : float
         Fraction of the voxels kept out of the fit, in contiguous blocks of hkl with all their
         symmetry equivalents.

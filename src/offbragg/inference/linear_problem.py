@@ -15,22 +15,21 @@ from offbragg.disorder.base import DisorderModel
 from offbragg.disorder.covariance import Covariance
 from offbragg.disorder.residues import ResidueCorrelations, named_correlations, residues_of
 from offbragg.errors import InputError
-from offbragg.inference.background import BACKGROUNDS, Background
+from offbragg.inference.background import BACKGROUNDS
 from offbragg.inference.block_ridge import BlockRidge
 from offbragg.inference.data import FitData
-from offbragg.inference.harmonics import DEGREES, Harmonics
+from offbragg.inference.harmonics import DEGREES
 from offbragg.inference.held_out import blocks_of, choose_folds
 from offbragg.inference.inferred import Score
 from offbragg.inference.jackknife import correlation_without_blocks, jackknife_difference
 from offbragg.inference.response import GroupFields, group_covariance, response_columns
+from offbragg.inference.smooth import SmoothFunctions
 from offbragg.inference.weights import with_expected_sigma
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.maps.provenance import make_step
 from offbragg.maps.shells import isotropic_shells, shell_mean
 from offbragg.simulation import simulate
 
-# Smooth functions of resolution that each harmonic is multiplied with.
-_N_RADIAL = 6
 # Eigenvalues [Å²] above this are not cut off: they are rounding.
 _ROUNDING = 1e-9
 
@@ -65,38 +64,6 @@ class InferOptions:
             raise InputError(
                 f"background must be one of {' '.join(BACKGROUNDS)}, got {self.background!r}"
             )
-
-
-@dataclass(frozen=True, eq=False)
-class SmoothFunctions:
-    """Backgrounds by resolution, and smooth functions of resolution and direction.
-
-    Attributes
-    ----------
-    background : Background
-    radial : Background
-        What harmonics are multiplied with.
-    harmonics : Harmonics
-    """
-
-    background: Background
-    radial: Background
-    harmonics: Harmonics
-
-    @property
-    def n_directional(self) -> int:
-        """Functions of direction times those of resolution."""
-        return self.harmonics.n_functions * int(self.radial.basis(np.ones(1)).shape[1])
-
-    def isotropic(self, q: FloatArray) -> FloatArray:
-        """Functions (n, n_isotropic) of the length of q (n, 3)."""
-        return self.background.basis(np.linalg.norm(q, axis=1))
-
-    def directional(self, q: FloatArray) -> FloatArray:
-        """Functions (n, n_directional) of q (n, 3)."""
-        radial = self.radial.basis(np.linalg.norm(q, axis=1))
-        product = radial[:, :, None] * self.harmonics.values(q)[:, None, :]
-        return product.reshape(len(q), -1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,12 +166,8 @@ class LinearProblem:
         weighted = with_expected_sigma(observed)
         data = FitData.of(weighted, cell, settings.d_min, settings.d_max)
         rotations = laue_rotations(weighted.laue_group or weighted.space_group)
-        q = TWO_PI * data.voxels.hkl @ observed.cell.frac_matrix
-        smooth = SmoothFunctions(
-            Background.over(data.q_length, settings.background),
-            Background.over(data.q_length, "smooth", _N_RADIAL),
-            Harmonics.of(observed.cell, rotations, settings.harmonics),
-        )
+        q = data.q
+        smooth = data.smooth(settings.background, settings.harmonics)
         fields = GroupFields.of(structure, group, settings.smoothing, settings.reach)
         most = _most_fields(len(q), settings.max_memory)
         n_fields = fields.fields.shape[1]
@@ -350,7 +313,7 @@ class LinearProblem:
 
     def scaled(self, calculated: DiffuseMap, rows: BoolArray) -> FloatArray:
         """Coefficients (n_unpenalised,) of backgrounds, a map and harmonics on some voxels."""
-        q = self._q
+        q = self.data.q
         columns = np.column_stack([self.smooth.isotropic(q), self._varying(calculated)])
         columns *= self.roots[:, None]
         sizes = np.linalg.norm(columns[rows], axis=0)
@@ -386,15 +349,11 @@ class LinearProblem:
             grid, intensity, observed.space_group, provenance=(*observed.provenance, step)
         )
 
-    @property
-    def _q(self) -> FloatArray:
-        return np.asarray(TWO_PI * self.data.voxels.hkl @ self.data.grid.cell.frac_matrix)
-
     def _at_voxels(self, calculated: DiffuseMap) -> FloatArray:
         return calculated.intensity.reshape(-1)[self.data.voxels.index].astype(np.float64)
 
     def _varying(self, calculated: DiffuseMap) -> FloatArray:
-        columns = [self._at_voxels(calculated), self.smooth.directional(self._q)]
+        columns = [self._at_voxels(calculated), self.smooth.directional(self.data.q)]
         return self.shells.less_means(np.column_stack(columns))
 
     def _change(self, theta: FloatArray) -> FloatArray:

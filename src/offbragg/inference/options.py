@@ -24,6 +24,7 @@ class FitOptions:
     d_min: float | None = None
     d_max: float | None = None
     background: str = "smooth"
+    harmonics: int = 0
     held_out: float = 0.1
     block_edge: int | None = None
     max_evaluations: int | None = None

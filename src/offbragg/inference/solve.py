@@ -10,10 +10,10 @@ import scipy.optimize
 
 from offbragg.conventions import BoolArray, FloatArray
 from offbragg.errors import InputError
-from offbragg.inference.background import Background
 from offbragg.inference.evaluator import Evaluator
-from offbragg.inference.objective import ProjectedProblem
+from offbragg.inference.objective import ProjectedProblem, background_coefficients
 from offbragg.inference.options import FitOptions
+from offbragg.inference.smooth import SmoothFunctions
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class Solution:
     Attributes
     ----------
     x : ndarray, shape (n_vector,)
-    background : Background
+    background : SmoothFunctions
     residuals : ndarray, shape (n_working,)
         Weighted, at the best scale and background.
     scale : float
@@ -47,7 +47,7 @@ class Solution:
     """
 
     x: FloatArray
-    background: Background
+    background: SmoothFunctions
     residuals: FloatArray
     scale: float
     trust: FloatArray
@@ -66,9 +66,9 @@ def solve(
         If the voxels are too few, or do not vary beyond an isotropic background.
     """
     vector = evaluate.vector
-    background = evaluate.data.background(settings.background, working)
+    background = evaluate.data.smooth(settings.background, settings.harmonics, working)
     n_voxels = int(np.count_nonzero(working))
-    n_functions = background.basis(evaluate.data.q_length[:1]).shape[1]
+    n_functions = background.basis(evaluate.data.q[:1]).shape[1]
     if n_voxels <= n_functions + len(start) + 1 and settings.solver != "l-bfgs":
         raise InputError(
             f"fit: {n_voxels} unique voxels cannot determine {len(start)} numbers of "
@@ -98,6 +98,18 @@ def solve(
     return Solution(x, background, residuals, scale, before, is_done and not at_bound, message)
 
 
+def unsolved(evaluate: Evaluator, working: BoolArray, settings: FitOptions) -> Solution:
+    """Return what a model without anything to refine is, beside the same smooth functions."""
+    background = evaluate.data.smooth(settings.background, settings.harmonics, working)
+    trust, x = np.ones(int(np.count_nonzero(working))), np.empty(0)
+    problem = problem_of(evaluate, working, background, trust)
+    values = evaluate(x)[working]
+    scale = problem.scale(problem.model_part(values))
+    return Solution(
+        x, background, problem.residuals(values), scale, trust, True, "Nothing to refine."
+    )
+
+
 def _huber_trust(residuals: FloatArray, has_sigma: bool) -> FloatArray:
     """Weights (n,) of Huber's loss: 1 up to HUBER standard deviations, beyond it their inverse."""
     size = 1.4826 * float(np.median(np.abs(residuals)))
@@ -116,13 +128,23 @@ def trusted_sigma(evaluate: Evaluator, working: BoolArray, trust: FloatArray) ->
     return widened
 
 
+def coefficients_of(
+    evaluate: Evaluator, working: BoolArray, solution: Solution
+) -> tuple[FloatArray, FloatArray]:
+    """Model and smooth functions (n_unique, 1 + n_functions), and their coefficients."""
+    columns = np.column_stack([evaluate(solution.x), solution.background.basis(evaluate.data.q)])
+    intensity, _ = evaluate.data.take(working)
+    sigma = trusted_sigma(evaluate, working, solution.trust)
+    return columns, background_coefficients(intensity, sigma, columns[working])
+
+
 def problem_of(
-    evaluate: Evaluator, working: BoolArray, background: Background, trust: FloatArray
+    evaluate: Evaluator, working: BoolArray, background: SmoothFunctions, trust: FloatArray
 ) -> ProjectedProblem:
     """Return the least-squares problem of the working voxels, its background projected out."""
     intensity, _ = evaluate.data.take(working)
     sigma = trusted_sigma(evaluate, working, trust)
-    basis = background.basis(evaluate.data.q_length[working])
+    basis = background.basis(evaluate.data.q[working])
     problem = ProjectedProblem.build(intensity, sigma, basis)
     level = np.linalg.norm(problem.root_weights * intensity)
     if np.linalg.norm(problem.data) <= LEAST_VARIATION * level:
