@@ -22,8 +22,9 @@ from offbragg import (
     read_structure,
     read_tls_groups,
 )
+from offbragg.cli.arrays import read_numbers
 from offbragg.cli.model_options import EnsembleOptions, ModelOptions
-from offbragg.cli.models import load_model, options_of, read_numbers
+from offbragg.cli.models import load_model, options_of
 from offbragg.cli.structures import StructureOptions
 from offbragg.disorder import SumOfModels, bodies_of
 

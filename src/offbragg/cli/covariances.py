@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from offbragg.cli.arrays import read_numbers
 from offbragg.cli.model_options import ModelOptions
 from offbragg.conventions import FloatArray, IntArray
 from offbragg.crystal.structure import AtomicStructure
 from offbragg.disorder import Covariance, DisorderModel, bodies_of
 from offbragg.disorder.bases import KINDS_OF_BASES, basis_of, start_in_basis
 from offbragg.disorder.bodies import KINDS_OF_BODIES
-from offbragg.errors import FormatError, InputError, MissingFileError
+from offbragg.errors import InputError
 
 
 def covariance_model(options: ModelOptions, structure: AtomicStructure) -> DisorderModel:
@@ -70,26 +68,3 @@ def bodies_asked(structure: AtomicStructure, names: Sequence[str]) -> tuple[IntA
     """Atoms of each body that --bodies names: a kind, or one selection a body."""
     is_kind = len(names) == 1 and names[0] in KINDS_OF_BODIES
     return bodies_of(structure, names[0] if is_kind else names)
-
-
-def read_numbers(flag: str, path: Path) -> FloatArray:
-    """Read an array of real numbers from a .npy file.
-
-    Raises
-    ------
-    MissingFileError
-        If there is no such file.
-    FormatError
-        If it holds no such array.
-    """
-    if not path.is_file():
-        raise MissingFileError(f"{flag}: {path}: no such file")
-    try:
-        with path.open("rb") as file:
-            values = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise FormatError(f"{flag}: {path}: not a .npy file of numbers: {error}") from None
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf":
-        found = values.dtype if isinstance(values, np.ndarray) else "an archive"
-        raise FormatError(f"{flag}: {path}: expected a .npy file of real numbers, found {found}")
-    return values.astype(np.float64)

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import numpy as np
 from cyclopts import Parameter
 
+from offbragg.cli.arrays import read_booleans
 from offbragg.cli.console import BarProgress, Outcome
 from offbragg.cli.model_options import ModelOptions
 from offbragg.cli.models import load_model
@@ -54,6 +55,8 @@ class VoxelOptions:
         Isotropic background.
     harmonics : int
         Degree of smooth functions of direction fitted beside the model; 0: none.
+    mask : Path or None
+        A .npy file of booleans of the map's shape; True: left out.
     seed : int
         Draws the blocks of hkl that are held out.
     max_evaluations : int or None
@@ -65,6 +68,7 @@ class VoxelOptions:
     d_max: float | None = None
     background: Literal["smooth", "shells", "none"] = "smooth"
     harmonics: Literal[0, 2, 4, 6, 8] = 0
+    mask: Path | None = None
     seed: int = 0
     max_evaluations: int | None = None
 
@@ -88,6 +92,10 @@ class RefineOptions(VoxelOptions):
         Compare with means over voxels; if not given, where the map has counts of pixels.
     errors : str
         Standard errors for independent voxels, or by resampling blocks of hkl.
+    n_starts : int
+        Starts: the first as given, the others drawn around it; the best is kept.
+    max_seconds : float or None
+        Stop after so long, with the best so far.
     """
 
     refine: tuple[str, ...] | None = None
@@ -96,6 +104,8 @@ class RefineOptions(VoxelOptions):
     loss: Literal["squares", "huber"] = "squares"
     voxel_average: bool | None = None
     errors: Literal["gauss-newton", "bootstrap"] = "gauss-newton"
+    n_starts: int = 1
+    max_seconds: float | None = None
 
 
 def fit(
@@ -125,6 +135,7 @@ def fit(
     """
     choice = options or RefineOptions()
     observed = read_map(map_file)
+    mask = None if choice.mask is None else read_booleans("--mask", choice.mask)
     atoms_read, start = load_model(
         structure, atoms or StructureOptions(), model, adps=choice.adps, for_fit=True
     )
@@ -151,11 +162,14 @@ def fit(
             d_max=choice.d_max,
             background=choice.background,
             harmonics=choice.harmonics,
+            mask=mask,
             held_out=choice.held_out,
             max_evaluations=choice.max_evaluations,
             solver=choice.solver,
             loss=choice.loss,
             voxel_average=choice.voxel_average,
+            n_starts=choice.n_starts,
+            max_seconds=choice.max_seconds,
             errors=choice.errors,
             rng=generator(choice.seed),
             progress=progress,
@@ -200,6 +214,7 @@ def _figures(found: FitResult) -> dict[str, object]:
         "converged": found.converged,
         "message": found.message,
         "n_evaluations": found.n_evaluations,
+        "starts": found.starts,
     }
 
 
@@ -275,6 +290,7 @@ def rank(
         if path is not None and path.suffix.lower() != suffix:
             raise InputError(f"{path}: expected a name in {suffix}, got {path.suffix or 'none'}")
     observed = read_map(map_file)
+    mask = None if choice.mask is None else read_booleans("--mask", choice.mask)
     atoms_read = load_structure(structure, atoms or StructureOptions())
     with BarProgress() as progress:
         found = rank_models(
@@ -289,6 +305,7 @@ def rank(
             d_max=choice.d_max,
             background=choice.background,
             harmonics=choice.harmonics,
+            mask=mask,
             max_evaluations=choice.max_evaluations,
             rng=generator(choice.seed),
             progress=progress,

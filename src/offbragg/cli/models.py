@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from offbragg.cli.covariances import bodies_asked, covariance_model, read_numbers
+from offbragg.cli.arrays import read_numbers
+from offbragg.cli.covariances import bodies_asked, covariance_model
 from offbragg.cli.model_options import EnsembleOptions, ModelOptions
 from offbragg.cli.options import flag_name
 from offbragg.cli.structures import StructureOptions, load_structure

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from offbragg.errors import InputError
 
-_RENAMED = {"n_workers": "workers", "refine": "refine"}
+_RENAMED = {"n_workers": "workers", "n_starts": "starts", "refine": "refine"}
 
 
 def flag_name(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from offbragg.conventions import TWO_PI, BoolArray, FloatArray, IntArray
 from offbragg.crystal.cell import Cell
@@ -96,3 +97,27 @@ class FitData:
         """Functions over working voxels, so that none hangs on held-out ones alone."""
         q = self.q if working is None else self.q[working]
         return SmoothFunctions.over(q, self.grid.cell, self.laue, kind, degree)
+
+
+def without_masked(observed: DiffuseMap, mask: ArrayLike | None) -> DiffuseMap:
+    """Return a map without the voxels of a mask; their equivalents stay.
+
+    Parameters
+    ----------
+    observed : DiffuseMap
+    mask : array of bool, of the map's shape, or None
+        True: excluded.
+
+    Raises
+    ------
+    InputError
+        If it is of another shape or type.
+    """
+    if mask is None:
+        return observed
+    excluded = np.asarray(mask)
+    if excluded.dtype != bool or excluded.shape != observed.grid.shape:
+        raise InputError(
+            f"mask must be boolean {observed.grid.shape}, got {excluded.dtype} {excluded.shape}"
+        )
+    return replace(observed, intensity=np.where(excluded, np.nan, observed.intensity))

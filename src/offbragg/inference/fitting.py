@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from offbragg.crystal.cell import check_cells_agree
 from offbragg.crystal.structure import AtomicStructure
@@ -19,13 +20,13 @@ from offbragg.inference.bootstrap import (
     check_enough_blocks,
     with_bootstrap_errors,
 )
-from offbragg.inference.data import FitData
+from offbragg.inference.data import FitData, without_masked
 from offbragg.inference.evaluator import Evaluator
 from offbragg.inference.held_out import blocks_of, choose_held_out
 from offbragg.inference.options import FitOptions
 from offbragg.inference.parameters import ParameterVector
 from offbragg.inference.result import FitResult
-from offbragg.inference.solve import solve
+from offbragg.inference.starts import solve_from_starts
 from offbragg.inference.weights import with_expected_sigma
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.runtime import SILENT, Progress
@@ -37,6 +38,7 @@ def fit(
     model: DisorderModel,
     refine: Sequence[str] | None = None,
     *,
+    mask: ArrayLike | None = None,
     rng: np.random.Generator | None = None,
     progress: Progress = SILENT,
     **options: Any,
@@ -58,6 +60,8 @@ def fit(
         positive numbers positive.
     refine : sequence of str, optional
         Names of the parameters to refine; all that the model can refine where not given.
+    mask : array of bool, of the map's shape, optional
+        True: left out of the fit, before equivalents are averaged; those stay.
     adps : {"model", "file"}
         As for `simulate`.
     d_min, d_max : float, optional
@@ -76,6 +80,13 @@ def fit(
     max_evaluations : int, optional
         Maps and derivatives of maps to make at most, those for the errors at the end aside; where
         not given, enough for 25 steps of Gauss-Newton or 300 of L-BFGS.
+    max_seconds : float, optional
+        Stop after so long and return the best so far, as on a first Ctrl-C; the errors at the end
+        take their time.
+    n_starts : int
+        Starts: the first as given, the others drawn around it, half an e-fold or half of a
+        number's own size off. The best is the result; ``FitResult.starts`` tells whether they
+        agree.
     voxel_average : bool, optional
         Compare with the model's means over voxels; where not given, if the map has counts of
         averaged pixels.
@@ -113,7 +124,7 @@ def fit(
     if settings.voxel_average is None:
         settings = replace(settings, voxel_average=observed.count is not None)
     vector = ParameterVector.of(model, settings.refine, model.coherent_unit(structure))
-    observed = with_expected_sigma(observed)
+    observed = with_expected_sigma(without_masked(observed, mask))
     cell = structure.require_cell()
     check_cells_agree(cell, observed.cell, "structure and map")
     data = FitData.of(observed, cell, settings.d_min, settings.d_max)
@@ -134,8 +145,8 @@ def fit(
         progress,
     )  # fmt: skip
     progress.start("fit", settings.most_evaluations(len(vector.start)))
-    solution = solve(evaluate, ~held_out, vector.start, settings)
-    result = assemble(observed, evaluate, solution, ~held_out, settings)
+    solution, starts = solve_from_starts(evaluate, ~held_out, settings, rng)
+    result = replace(assemble(observed, evaluate, solution, ~held_out, settings), starts=starts)
     if settings.errors == "bootstrap" and result.optimum.design is not None:
         result = with_bootstrap_errors(result, bootstrap(result, rng=rng))
     return result

@@ -28,6 +28,8 @@ class FitOptions:
     held_out: float = 0.1
     block_edge: int | None = None
     max_evaluations: int | None = None
+    max_seconds: float | None = None
+    n_starts: int = 1
     voxel_average: bool | None = None
     rtol: float = 5e-4
     solver: str = "auto"
@@ -35,7 +37,7 @@ class FitOptions:
     errors: str = "gauss-newton"
 
     def __post_init__(self) -> None:
-        for name in ("d_min", "d_max", "max_evaluations", "block_edge"):
+        for name in ("d_min", "d_max", "max_evaluations", "max_seconds", "block_edge", "n_starts"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"{name} must be > 0, got {value}")

@@ -21,6 +21,8 @@ from offbragg.errors import InputError
 # A covariance starts with this much more on its diagonal, scaled to 1: where a root is singular its
 # gradient is zero, and it would stay so.
 _JITTER = 1e-4
+# Spread of other starts: of logarithms, of roots in units of the first, of a number's own size.
+OTHER_STARTS = 0.5
 _TENSORS = ("translation", "libration", "screw")
 
 
@@ -39,6 +41,23 @@ class Chart(ABC):
         """Lower and upper bounds (n,)."""
         unbounded = np.full(len(self.start), np.inf)
         return -unbounded, unbounded
+
+    def perturbed(self, rng: np.random.Generator) -> FloatArray:
+        """Draw another start (n,): as far off as one is when one does not know."""
+        lower, upper = self.bounds
+        spread = OTHER_STARTS * self._sizes_of_start
+        if np.any(spread == 0):
+            raise InputError(
+                f"n_starts: {self.names[0]} starts at 0, so there is no size to draw others by"
+            )
+        drawn = self.start + spread * rng.normal(size=len(self.start))
+        inside: FloatArray = np.clip(drawn, lower, upper)
+        return inside
+
+    @property
+    def _sizes_of_start(self) -> FloatArray:
+        """What counts as 1 for each number: logarithms and roots have it already."""
+        return np.ones(len(self.start))
 
     @abstractmethod
     def values(self, x: FloatArray) -> dict[str, FloatArray]:
@@ -69,6 +88,12 @@ class Numbers(Chart):
     @property
     def _is_log(self) -> bool:
         return self.limits.lower > 0
+
+    @property
+    def _sizes_of_start(self) -> FloatArray:
+        start = self.start
+        size = 1.0 if self._is_log else float(np.sqrt(np.mean(start**2)))
+        return np.full(len(start), size)
 
     def _inside(self, values: FloatArray) -> FloatArray:
         flat = np.ravel(values).astype(np.float64)
@@ -279,6 +304,16 @@ class ParameterVector:
         """Lower and upper bounds of the solver's vector."""
         lower, upper = zip(*(chart.bounds for chart in self.charts), strict=True)
         return np.concatenate(lower), np.concatenate(upper)
+
+    def perturbed(self, rng: np.random.Generator) -> FloatArray:
+        """Draw another start (n,).
+
+        Raises
+        ------
+        InputError
+            If a parameter without bounds starts at zero: it has no size.
+        """
+        return np.concatenate([np.empty(0), *(chart.perturbed(rng) for chart in self.charts)])
 
     @property
     def names_of_numbers(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from offbragg.conventions import FloatArray
 from offbragg.crystal.cell import check_cells_agree
@@ -20,6 +21,7 @@ from offbragg.disorder import ElasticNetwork, LiquidLike, RigidBody, Uncorrelate
 from offbragg.disorder.base import DisorderModel
 from offbragg.errors import InputError
 from offbragg.inference.cross_validation import CrossValidated, CrossValidation
+from offbragg.inference.data import without_masked
 from offbragg.inference.jackknife import jackknife_difference, jackknife_error
 from offbragg.inference.options import FitOptions
 from offbragg.inference.weights import with_expected_sigma
@@ -132,6 +134,7 @@ def rank_models(
     n_folds: int = 5,
     reference: str | None = None,
     null: bool = False,
+    mask: ArrayLike | None = None,
     rng: np.random.Generator | None = None,
     progress: Progress = SILENT,
     **options: Any,
@@ -152,11 +155,13 @@ def rank_models(
     null : bool
         Fit and judge every model on a wrongly indexed map too, see `wrongly_indexed`. Twice the
         time.
+    mask : array of bool, of the map's shape, optional
+        True: left out, as in `fit`.
     rng : numpy.random.Generator, optional
         Draws the folds; seeded with 0 where not given.
     progress : Progress
     options
-        As for `fit`, but ``refine``, ``held_out`` and ``errors``.
+        As for `fit`, but ``refine``, ``held_out``, ``errors`` and ``n_starts``.
 
     Returns
     -------
@@ -196,7 +201,7 @@ def rank_models(
         raise InputError(f"reference must be one of {', '.join(models)}, got {reference!r}")
     if settings.voxel_average is None:
         settings = replace(settings, voxel_average=observed.count is not None)
-    observed = with_expected_sigma(observed)
+    observed = with_expected_sigma(without_masked(observed, mask))
     check_cells_agree(structure.require_cell(), observed.cell, "structure and map")
     rng = rng or np.random.default_rng(0)
     right = CrossValidation.of(observed, structure, settings, n_folds, rng)
@@ -214,7 +219,7 @@ def rank_models(
 
 
 def _settings(options: dict[str, Any]) -> FitOptions:
-    known = set(FitOptions.__dataclass_fields__) - {"refine", "held_out", "errors"}
+    known = set(FitOptions.__dataclass_fields__) - {"refine", "held_out", "errors", "n_starts"}
     unknown = set(options) - known
     if unknown:
         raise InputError(f"rank_models has no option {sorted(unknown)[0]!r}")

@@ -12,6 +12,7 @@ from offbragg.conventions import FloatArray
 from offbragg.disorder.base import DisorderModel
 from offbragg.disorder.residues import ResidueCorrelations
 from offbragg.inference.optimum import Optimum
+from offbragg.inference.starts import StartReached
 from offbragg.maps.diffuse_map import DiffuseMap
 
 
@@ -100,6 +101,8 @@ class FitResult:
         Maps, and products and gradients of maps, made.
     optimum : Optimum
         What `bootstrap` needs.
+    starts : tuple of StartReached
+        What each start led to, the given one first.
     """
 
     parameters: Mapping[str, FittedParameter]
@@ -118,3 +121,4 @@ class FitResult:
     message: str
     n_evaluations: int
     optimum: Optimum
+    starts: tuple[StartReached, ...] = ()

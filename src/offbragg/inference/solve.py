@@ -1,4 +1,4 @@
-"""Solvers: the vector of parameters that fits the working voxels best."""
+"""The vector of parameters that fits the working voxels best, in rounds of trust."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.optimize
 
 from offbragg.conventions import BoolArray, FloatArray
 from offbragg.errors import InputError
@@ -14,17 +13,16 @@ from offbragg.inference.evaluator import Evaluator
 from offbragg.inference.objective import ProjectedProblem, background_coefficients
 from offbragg.inference.options import FitOptions
 from offbragg.inference.smooth import SmoothFunctions
+from offbragg.inference.solvers import gauss_newton, l_bfgs
+from offbragg.inference.watch import Watch
 
 logger = logging.getLogger(__name__)
 
-STEP_TOLERANCE = 1e-5
 # A map that varies less than this beyond its background, as a fraction, is rounding.
 LEAST_VARIATION = 1e-7
 # A robust loss: residuals beyond so many standard deviations count less (95 % efficient for normal
 # errors); rounds of weighted fits at most, and the change of weights that ends them.
 HUBER, MOST_ROUNDS, SAME_TRUST = 1.345, 6, 0.02
-# What a misfit counts as where the motion is not possible; others are at most 1.
-_IMPOSSIBLE = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +42,8 @@ class Solution:
     converged : bool
     message : str
         Why it stopped.
+    is_stopped : bool
+        Whether time was up or it was interrupted.
     """
 
     x: FloatArray
@@ -53,12 +53,22 @@ class Solution:
     trust: FloatArray
     converged: bool
     message: str
+    is_stopped: bool = False
+
+    @property
+    def misfit(self) -> float:
+        """Sum of squares of the residuals."""
+        return float(self.residuals @ self.residuals)
 
 
 def solve(
-    evaluate: Evaluator, working: BoolArray, start: FloatArray, settings: FitOptions
+    evaluate: Evaluator,
+    working: BoolArray,
+    start: FloatArray,
+    settings: FitOptions,
+    watch: Watch | None = None,
 ) -> Solution:
-    """Weighted least squares over the working voxels.
+    """Weighted least squares over the working voxels; with a watch, until that runs out.
 
     Raises
     ------
@@ -74,17 +84,19 @@ def solve(
             f"fit: {n_voxels} unique voxels cannot determine {len(start)} numbers of "
             f"parameters, a scale and a background of {n_functions} functions"
         )
-    run = _gauss_newton if settings.is_dense(len(start)) else _l_bfgs
+    solver = gauss_newton if settings.is_dense(len(start)) else l_bfgs
     x, trust = start, np.ones(n_voxels)
+    watch = Watch.lasting(settings.max_seconds) if watch is None else watch
     for _ in range(1 if settings.loss == "squares" else MOST_ROUNDS):
         problem = problem_of(evaluate, working, background, trust)
-        x, is_done, message = run(evaluate, problem, working, x, settings)
+        run = solver(evaluate, problem, working, x, settings, watch.anew())
+        x = run.x
         model_values = evaluate(x)[working]
         residuals = problem.residuals(model_values)
         before = trust
         if settings.loss == "huber":
             trust = _huber_trust(residuals / np.sqrt(trust), evaluate.data.voxels.sigma is not None)
-        if np.max(np.abs(trust - before)) < SAME_TRUST:
+        if run.is_stopped or np.max(np.abs(trust - before)) < SAME_TRUST:
             break
     scale = problem.scale(problem.model_part(model_values))
     lower, upper = vector.bounds
@@ -93,9 +105,11 @@ def solve(
         {n for n, v, low, high in zip(names, x, lower, upper, strict=True)
          if min(v - low, high - v) < 1e-3}
     )  # fmt: skip
+    message = run.message
     if at_bound:
         message += f" At a bound: {', '.join(at_bound)}."
-    return Solution(x, background, residuals, scale, before, is_done and not at_bound, message)
+    converged = run.converged and not at_bound
+    return Solution(x, background, residuals, scale, before, converged, message, run.is_stopped)
 
 
 def unsolved(evaluate: Evaluator, working: BoolArray, settings: FitOptions) -> Solution:
@@ -150,69 +164,3 @@ def problem_of(
     if np.linalg.norm(problem.data) <= LEAST_VARIATION * level:
         raise InputError("fit: expected a map that varies beyond an isotropic background")
     return problem
-
-
-def _gauss_newton(
-    evaluate: Evaluator,
-    problem: ProjectedProblem,
-    working: BoolArray,
-    start: FloatArray,
-    settings: FitOptions,
-) -> tuple[FloatArray, bool, str]:
-    """Trust region, with all derivatives."""
-
-    def residuals(x: FloatArray) -> FloatArray:
-        return problem.residuals(evaluate(x)[working])
-
-    def jacobian(x: FloatArray) -> FloatArray:
-        return problem.jacobian(evaluate(x)[working], evaluate.derivatives(x)[working])
-
-    found = scipy.optimize.least_squares(
-        residuals, start, jacobian, bounds=evaluate.vector.bounds, x_scale="jac",
-        xtol=STEP_TOLERANCE, ftol=1e-9, gtol=None,
-        max_nfev=max(2, settings.most_evaluations(len(start)) // (1 + len(start))),
-    )  # fmt: skip
-    norms = np.linalg.norm(np.asarray(found.jac), axis=0) * np.linalg.norm(found.fun)
-    cosine = np.max(np.abs(found.grad) / np.where(norms > 0, norms, 1.0), initial=0.0)
-    logger.info("fit: %s gradient cosine %.1e", found.message, cosine)
-    return found.x, bool(found.success), str(found.message)
-
-
-def _l_bfgs(
-    evaluate: Evaluator,
-    problem: ProjectedProblem,
-    working: BoolArray,
-    start: FloatArray,
-    settings: FitOptions,
-) -> tuple[FloatArray, bool, str]:
-    """Limited-memory quasi-Newton, with one gradient a step."""
-    size = float(problem.data @ problem.data)
-    best: list[tuple[float, FloatArray]] = []
-
-    def value_and_gradient(x: FloatArray) -> tuple[float, FloatArray]:
-        model = evaluate(x)[working]
-        if not np.all(np.isfinite(model)):
-            # Far above any misfit, which is at most 1: the line search turns back.
-            return _IMPOSSIBLE, np.zeros(len(x))
-        part = problem.model_part(model)
-        scale = problem.scale(part)
-        rest = problem.data - scale * part
-        # Scale and background follow; neither moves the value to first order.
-        slopes = np.zeros(len(working))
-        slopes[working] = -2.0 * scale * problem.root_weights * rest / size
-        value = float(rest @ rest) / size
-        if not best or value < best[0][0]:
-            best[:] = [(value, x.copy())]
-        return value, evaluate.gradient(x, slopes)
-
-    lower, upper = evaluate.vector.bounds
-    found = scipy.optimize.minimize(
-        value_and_gradient, start, jac=True, method="L-BFGS-B",
-        bounds=scipy.optimize.Bounds(lower, upper),
-        options={
-            "maxfun": max(2, settings.most_evaluations(len(start)) // 2), "maxiter": 10_000,
-            "maxcor": 30, "ftol": 1e-8, "gtol": 1e-7,
-        },
-    )  # fmt: skip
-    logger.info("fit: %s largest slope %.1e", found.message, np.max(np.abs(found.jac)))
-    return best[0][1], bool(found.success), str(found.message)

@@ -1,0 +1,58 @@
+"""A solver under watch: its best so far is kept, and it can be told to stop."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from offbragg.conventions import FloatArray
+
+
+class StoppedEarlyError(Exception):
+    """A solver was stopped; the message says why. Never leaves the solvers."""
+
+
+@dataclass(eq=False)
+class Watch:
+    """The best vector that a solver has seen, and until when it may go on.
+
+    Attributes
+    ----------
+    deadline : float or None
+        Of `time.monotonic` [s].
+    value : float
+        Least misfit so far.
+    x : ndarray or None
+        Where that is.
+    """
+
+    deadline: float | None = None
+    value: float = float("inf")
+    x: FloatArray | None = field(default=None)
+
+    @classmethod
+    def lasting(cls, max_seconds: float | None) -> Watch:
+        """Start a watch that runs out after so many seconds; never where None."""
+        return cls(None if max_seconds is None else time.monotonic() + max_seconds)
+
+    @property
+    def has_run_out(self) -> bool:
+        """Whether the time is up."""
+        return self.deadline is not None and time.monotonic() > self.deadline
+
+    def anew(self) -> Watch:
+        """Return a watch of the same deadline that has seen nothing yet."""
+        return Watch(self.deadline)
+
+    def saw(self, value: float, x: FloatArray) -> None:
+        """Take note of a misfit; NaN is none.
+
+        Raises
+        ------
+        StoppedEarlyError
+            If the time is up.
+        """
+        if value < self.value:
+            self.value, self.x = value, x.copy()
+        if self.x is not None and self.has_run_out:
+            raise StoppedEarlyError("max_seconds reached")
