@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.observed import observe, truth_map
 from benchmarks.results import Limit, finish, size_asked
 from offbragg import (
     AtomicStructure,
     ElasticNetwork,
-    HklGrid,
     LiquidLike,
-    MapOptions,
     RigidBody,
-    compute_map,
     fit,
-    merge,
-    simulate,
 )
 from offbragg.disorder.base import DisorderModel
 from offbragg.inference import FitResult, FittedParameter
-from offbragg.made_crystal import make_experiment, make_peptide
-from offbragg.maps.diffuse_map import DiffuseMap
-from offbragg.reduction.experiment import read_experiments
-from offbragg.reduction.expose import ExposeOptions, expose
+from offbragg.made_crystal import make_peptide
 
 
 @dataclass(frozen=True)
@@ -62,20 +54,6 @@ def cases(n_atoms: int) -> dict[str, Case]:
     }  # fmt: skip
 
 
-def observe(
-    structure: AtomicStructure, total: DiffuseMap, d_min: float, seed: int, *, small: bool
-) -> DiffuseMap:
-    """Expose a map of Bragg peaks and diffuse scattering, reduce and merge the images."""
-    experiment = make_experiment(
-        structure.require_cell(), structure.space_group, d_min=d_min, n_pixels=160 if small else 256
-    )
-    options = MapOptions(d_min=d_min, sampling=(3, 3, 3), bragg_radius=0.2)
-    rng = np.random.default_rng(seed)
-    with tempfile.TemporaryDirectory() as folder:
-        made = expose(total, experiment, folder, ExposeOptions(12.0), rng)
-        return merge(compute_map(read_experiments(made.experiments), options, rng)).map
-
-
 def scores_of(
     found: FitResult, truth: DisorderModel, structure: AtomicStructure
 ) -> dict[str, tuple[float, float, float]]:
@@ -100,11 +78,10 @@ def main() -> None:
         n_repeats = case.n_small if small else case.n_repeats
         if not n_repeats:
             continue
-        grid = HklGrid.from_resolution(structure.require_cell(), 0.95 * d_min, (9, 9, 18))
-        total = simulate(structure, case.truth, grid, part="total")
+        total = truth_map(structure, case.truth, d_min, (9, 9, 18))
         found: dict[str, list[tuple[float, float, float]]] = {}
         for seed in range(n_repeats):
-            merged = observe(structure, total, d_min, seed, small=small)
+            merged = observe(structure, total, d_min, seed, n_pixels=160 if small else 256)
             result = fit(
                 merged, structure, case.start, d_max=8.0, rng=np.random.default_rng(seed),
                 max_evaluations=400,
