@@ -1,12 +1,14 @@
 """Models of how atoms move: parameters → covariance of the displacements."""
 
 from offbragg.disorder.base import DisorderModel, Parameter, SumOfModels
+from offbragg.disorder.bases import basis_of, start_in_basis
 from offbragg.disorder.basis import BasisCovariance
 from offbragg.disorder.bodies import bodies_of, tls_basis
 from offbragg.disorder.correlations import covariance_by_distance
 from offbragg.disorder.covariance import Covariance
 from offbragg.disorder.elastic_network import ElasticNetwork
 from offbragg.disorder.ensemble import Ensemble
+from offbragg.disorder.fields import smooth_fields
 from offbragg.disorder.gaussian_test import compare_gaussian
 from offbragg.disorder.lattice_covariance import LatticeCovariance
 from offbragg.disorder.lattice_vibrations import LatticeVibrations
@@ -30,10 +32,13 @@ __all__ = [
     "RigidBody",
     "SumOfModels",
     "Uncorrelated",
+    "basis_of",
     "bodies_of",
     "compare_gaussian",
     "covariance_by_distance",
     "principal_motions",
     "residue_correlations",
+    "smooth_fields",
+    "start_in_basis",
     "tls_basis",
 ]
