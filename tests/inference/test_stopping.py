@@ -8,8 +8,10 @@ import pytest
 from offbragg import (
     BasisCovariance,
     Covariance,
+    FormatError,
     InputError,
     LiquidLike,
+    MissingFileError,
     RigidBody,
     fit,
     rank_models,
@@ -153,3 +155,28 @@ def test_harmonics_take_a_smooth_quadrupole_away(observe, structure):
         beside.statistics["working"]["cc_anisotropic"]
         > plain.statistics["working"]["cc_anisotropic"] + 0.05
     )
+
+
+def test_a_stopped_fit_goes_on_from_its_checkpoint(observe, structure, tmp_path):
+    observed, path = observe(4), tmp_path / "best.npz"
+    whole = fit(observed, structure, START)
+    fit(observed, structure, START, max_evaluations=6, checkpoint=path)
+    resumed = fit(observed, structure, START, checkpoint=path, resume=True)
+    assert resumed.n_evaluations < whole.n_evaluations
+    for name, p in resumed.parameters.items():
+        assert p.value == pytest.approx(whole.parameters[name].value, rel=1e-3)
+    assert [x.name for x in tmp_path.iterdir()] == ["best.npz"]
+
+
+def test_a_checkpoint_of_something_else_is_refused(observe, structure, tmp_path):
+    path = tmp_path / "best.npz"
+    with pytest.raises(MissingFileError, match="no such checkpoint"):
+        fit(observe(0), structure, START, checkpoint=path, resume=True)
+    with pytest.raises(InputError, match="resume needs a checkpoint"):
+        fit(observe(0), structure, START, resume=True)
+    fit(observe(0), structure, START, checkpoint=path, max_evaluations=2)
+    with pytest.raises(InputError, match=r"best\.npz: the checkpoint is of another fit"):
+        fit(observe(5), structure, START, checkpoint=path, resume=True)
+    path.write_bytes(b"something else")
+    with pytest.raises(FormatError, match=r"best\.npz: not a checkpoint"):
+        fit(observe(0), structure, START, checkpoint=path, resume=True)

@@ -96,6 +96,10 @@ class RefineOptions(VoxelOptions):
         Starts: the first as given, the others drawn around it; the best is kept.
     max_seconds : float or None
         Stop after so long, with the best so far.
+    checkpoint : Path or None
+        File that the best so far is kept in, .npz.
+    resume : bool
+        Go on from what the checkpoint holds.
     """
 
     refine: tuple[str, ...] | None = None
@@ -106,6 +110,8 @@ class RefineOptions(VoxelOptions):
     errors: Literal["gauss-newton", "bootstrap"] = "gauss-newton"
     n_starts: int = 1
     max_seconds: float | None = None
+    checkpoint: Path | None = None
+    resume: Annotated[bool, Parameter(negative="")] = False
 
 
 def fit(
@@ -170,6 +176,8 @@ def fit(
             voxel_average=choice.voxel_average,
             n_starts=choice.n_starts,
             max_seconds=choice.max_seconds,
+            checkpoint=choice.checkpoint,
+            resume=choice.resume,
             errors=choice.errors,
             rng=generator(choice.seed),
             progress=progress,

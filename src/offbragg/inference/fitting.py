@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from offbragg.inference.bootstrap import (
     check_enough_blocks,
     with_bootstrap_errors,
 )
+from offbragg.inference.checkpoint import Checkpoint
 from offbragg.inference.data import FitData, without_masked
 from offbragg.inference.evaluator import Evaluator
 from offbragg.inference.held_out import blocks_of, choose_held_out
@@ -39,6 +41,8 @@ def fit(
     refine: Sequence[str] | None = None,
     *,
     mask: ArrayLike | None = None,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
     rng: np.random.Generator | None = None,
     progress: Progress = SILENT,
     **options: Any,
@@ -62,6 +66,10 @@ def fit(
         Names of the parameters to refine; all that the model can refine where not given.
     mask : array of bool, of the map's shape, optional
         True: left out of the fit, before equivalents are averaged; those stay.
+    checkpoint : path, optional
+        File that the best vector so far is kept in, .npz.
+    resume : bool
+        Start from what ``checkpoint`` holds; it must be of the same map, model and options.
     adps : {"model", "file"}
         As for `simulate`.
     d_min, d_max : float, optional
@@ -145,7 +153,11 @@ def fit(
         progress,
     )  # fmt: skip
     progress.start("fit", settings.most_evaluations(len(vector.start)))
-    solution, starts = solve_from_starts(evaluate, ~held_out, settings, rng)
+    kept = None if checkpoint is None else Checkpoint.of(checkpoint, vector, data, settings)
+    if resume and kept is None:
+        raise InputError("resume needs a checkpoint, got none")
+    first = kept.resumed() if resume and kept is not None else None
+    solution, starts = solve_from_starts(evaluate, ~held_out, settings, rng, kept, first)
     result = replace(assemble(observed, evaluate, solution, ~held_out, settings), starts=starts)
     if settings.errors == "bootstrap" and result.optimum.design is not None:
         result = with_bootstrap_errors(result, bootstrap(result, rng=rng))

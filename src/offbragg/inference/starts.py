@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from offbragg.conventions import BoolArray, FloatArray
+from offbragg.inference.checkpoint import Checkpoint
 from offbragg.inference.evaluator import Evaluator
 from offbragg.inference.options import FitOptions
 from offbragg.inference.solve import Solution, solve
@@ -35,17 +36,24 @@ class StartReached:
 
 
 def solve_from_starts(
-    evaluate: Evaluator, working: BoolArray, settings: FitOptions, rng: np.random.Generator
+    evaluate: Evaluator,
+    working: BoolArray,
+    settings: FitOptions,
+    rng: np.random.Generator,
+    checkpoint: Checkpoint | None = None,
+    first: FloatArray | None = None,
 ) -> tuple[Solution, tuple[StartReached, ...]]:
-    """Solve from the given start and from others around it; the best, and what each reached.
+    """Solve from the given start, or ``first``, and from others; the best, and what each reached.
 
     A start where the motion is not possible is drawn again, ten times at most. Time that is up
     ends the whole.
     """
-    vector, watch = evaluate.vector, Watch.lasting(settings.max_seconds)
+    vector, keep = evaluate.vector, None if checkpoint is None else checkpoint.keep
+    watch = Watch.lasting(settings.max_seconds, keep)
     if settings.n_starts > 1:
         vector.perturbed(rng)  # refuses, before the work, a parameter that has no size
-    solutions = [solve(evaluate, working, vector.start, settings, watch)]
+    start = vector.start if first is None else first
+    solutions = [solve(evaluate, working, start, settings, watch)]
     while len(solutions) < settings.n_starts and not solutions[-1].is_stopped:
         start = _possible(evaluate, rng)
         solutions.append(solve(evaluate, working, start, settings, watch))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from offbragg.conventions import FloatArray
@@ -24,16 +25,21 @@ class Watch:
         Least misfit so far.
     x : ndarray or None
         Where that is.
+    keep : function or None
+        Called with every new best: its misfit and vector.
     """
 
     deadline: float | None = None
     value: float = float("inf")
     x: FloatArray | None = field(default=None)
+    keep: Callable[[float, FloatArray], None] | None = None
 
     @classmethod
-    def lasting(cls, max_seconds: float | None) -> Watch:
+    def lasting(
+        cls, max_seconds: float | None, keep: Callable[[float, FloatArray], None] | None = None
+    ) -> Watch:
         """Start a watch that runs out after so many seconds; never where None."""
-        return cls(None if max_seconds is None else time.monotonic() + max_seconds)
+        return cls(None if max_seconds is None else time.monotonic() + max_seconds, keep=keep)
 
     @property
     def has_run_out(self) -> bool:
@@ -42,7 +48,7 @@ class Watch:
 
     def anew(self) -> Watch:
         """Return a watch of the same deadline that has seen nothing yet."""
-        return Watch(self.deadline)
+        return Watch(self.deadline, keep=self.keep)
 
     def saw(self, value: float, x: FloatArray) -> None:
         """Take note of a misfit; NaN is none.
@@ -54,5 +60,7 @@ class Watch:
         """
         if value < self.value:
             self.value, self.x = value, x.copy()
+            if self.keep is not None:
+                self.keep(value, self.x)
         if self.x is not None and self.has_run_out:
             raise StoppedEarlyError("max_seconds reached")
