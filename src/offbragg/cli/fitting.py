@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,7 +13,7 @@ from offbragg.cli.arrays import read_booleans
 from offbragg.cli.console import BarProgress, Outcome
 from offbragg.cli.model_options import ModelOptions
 from offbragg.cli.models import load_model
-from offbragg.cli.options import Common, Output, generator
+from offbragg.cli.options import Common, Output, generator, output_files, write_json
 from offbragg.cli.structures import StructureOptions, load_structure
 from offbragg.crystal.structure import AtomicStructure
 from offbragg.crystal.writers import write_models
@@ -24,8 +23,7 @@ from offbragg.errors import InputError
 from offbragg.inference import FitResult, rank_models, standard_models
 from offbragg.inference import fit as fit_map
 from offbragg.inference.ranking import STANDARD_MODELS
-from offbragg.maps.io import read_map, replace_when_done, write_map
-from offbragg.maps.provenance import plain
+from offbragg.maps.io import read_map, write_map
 from offbragg.report import (
     ranking_table,
     shell_table,
@@ -145,18 +143,17 @@ def fit(
     atoms_read, start = load_model(
         structure, atoms or StructureOptions(), model, adps=choice.adps, for_fit=True
     )
-    if output.exists() and not output.is_dir():
-        raise InputError(f"--output must be a folder, got the file {output}")
-    outputs = {
-        "parameters": output / "parameters.json",
-        "model": output / "model.h5",
-        "residual": output / "residual.h5",
-        "report": output / "report.html",
-    }
-    modes = output / "modes.pdb"
-    for path in (*outputs.values(), modes):
-        if path.is_dir():
-            raise InputError(f"{path}: expected the name of a file, found a folder")
+    outputs = output_files(
+        output,
+        {
+            "parameters": "parameters.json",
+            "model": "model.h5",
+            "residual": "residual.h5",
+            "report": "report.html",
+            "modes": "modes.pdb",
+        },
+    )
+    modes = outputs.pop("modes")
     with BarProgress() as progress:
         found = fit_map(
             observed,
@@ -184,8 +181,7 @@ def fit(
         )
     output.mkdir(parents=True, exist_ok=True)
     figures = _figures(found)
-    with replace_when_done(outputs["parameters"]) as temporary:
-        temporary.write_text(json.dumps(plain(figures), indent=2) + "\n", encoding="utf-8")
+    write_json(outputs["parameters"], figures)
     write_map(outputs["model"], found.model_map)
     write_map(outputs["residual"], found.residual_map)
     # An earlier fit's would be taken for this one's.
@@ -321,8 +317,7 @@ def rank(
     figures = {"ranking": [{**vars(x), "model": repr(x.model)} for x in found]}
     outputs = {}
     if output is not None:
-        with replace_when_done(output) as temporary:
-            temporary.write_text(json.dumps(plain(figures), indent=2) + "\n", encoding="utf-8")
+        write_json(output, figures)
         outputs["ranking"] = output
     if report is not None:
         write_ranking_report(report, found)

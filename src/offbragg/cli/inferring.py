@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,12 +12,10 @@ from offbragg.cli.console import BarProgress, Outcome
 from offbragg.cli.fitting import write_motions
 from offbragg.cli.model_options import ModelOptions
 from offbragg.cli.models import load_model
-from offbragg.cli.options import Common, Output, generator
+from offbragg.cli.options import Common, Output, generator, output_files, write_json
 from offbragg.cli.structures import StructureOptions
-from offbragg.errors import InputError
 from offbragg.inference import InferredCovariance, infer_covariance
-from offbragg.maps.io import read_map, replace_when_done, write_map
-from offbragg.maps.provenance import plain
+from offbragg.maps.io import read_map, write_map
 from offbragg.report import score_table, write_infer_report
 
 
@@ -98,18 +95,16 @@ def infer(
     choice = options or InferenceOptions()
     observed = read_map(map_file)
     atoms_read, start = load_model(structure, atoms or StructureOptions(), model, for_fit=True)
-    if output.exists() and not output.is_dir():
-        raise InputError(f"--output must be a folder, got the file {output}")
-    outputs = {
-        "inferred": output / "inferred.json",
-        "model": output / "model.h5",
-        "residual": output / "residual.h5",
-        "report": output / "report.html",
-        "modes": output / "modes.pdb",
-    }
-    for path in outputs.values():
-        if path.is_dir():
-            raise InputError(f"{path}: expected the name of a file, found a folder")
+    outputs = output_files(
+        output,
+        {
+            "inferred": "inferred.json",
+            "model": "model.h5",
+            "residual": "residual.h5",
+            "report": "report.html",
+            "modes": "modes.pdb",
+        },
+    )
     given = {name: value for name, value in vars(choice).items() if name != "seed"}
     with BarProgress() as progress:
         found = infer_covariance(
@@ -117,8 +112,7 @@ def infer(
         )
     output.mkdir(parents=True, exist_ok=True)
     figures = _figures(found)
-    with replace_when_done(outputs["inferred"]) as temporary:
-        temporary.write_text(json.dumps(plain(figures), indent=2) + "\n", encoding="utf-8")
+    write_json(outputs["inferred"], figures)
     write_map(outputs["model"], found.model_map)
     write_map(outputs["residual"], found.residual_map)
     write_infer_report(outputs["report"], observed, found)

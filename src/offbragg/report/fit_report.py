@@ -115,12 +115,5 @@ def write_fit_report(path: str | Path, observed: DiffuseMap, result: FitResult) 
     """
     page = Page("offbragg: fit of a disorder model")
     add_fit(page, observed, result)
-    page.heading("How it was made")
-    page.table(
-        ("step", "version", "options"),
-        [
-            (step.get("command"), step.get("version"), step.get("options"))
-            for step in result.model_map.provenance
-        ],
-    )
+    page.steps(result.model_map.provenance)
     page.write(path)

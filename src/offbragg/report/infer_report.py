@@ -89,12 +89,5 @@ def write_infer_report(path: str | Path, observed: DiffuseMap, found: InferredCo
         "Correlation of the anisotropic parts with the map, by resolution, on the voxels that were "
         "fitted.",
     )
-    page.heading("How it was made")
-    page.table(
-        ("step", "version", "options"),
-        [
-            (step.get("command"), step.get("version"), step.get("options"))
-            for step in found.model_map.provenance
-        ],
-    )
+    page.steps(found.model_map.provenance)
     page.write(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,6 +65,14 @@ class Page:
         self.parts.append(
             f'<figure><img src="data:image/png;base64,{data}" alt="{text}">'
             f"<figcaption>{text}</figcaption></figure>"
+        )
+
+    def steps(self, provenance: Sequence[Mapping[str, object]]) -> None:
+        """Add how a map was made: command, version and options of each step."""
+        self.heading("How it was made")
+        self.table(
+            ("step", "version", "options"),
+            [(x.get("command"), x.get("version"), x.get("options")) for x in provenance],
         )
 
     def render(self) -> str:
