@@ -199,6 +199,10 @@ def test_what_no_voxel_determines_has_no_error(crystal):
     assert np.all(np.isfinite(errors["screw"][off_diagonal]))
     assert result.n_numbers == 21
     assert result.n_determined < 20.01
+    # Six steps of 22. Undamped, the trace of S is walked along to -0.006 in twice as many.
+    assert result.converged
+    assert result.n_evaluations < 180
+    assert abs(np.trace(result.model.screw) - np.trace(start.screw)) < 0.002
     found = result.parameters["translation"]
     assert np.abs((found.value - motion[0]) / found.standard_error).max() < FOUR
 

@@ -65,6 +65,14 @@ def test_what_nothing_determines_has_an_infinite_error():
     assert_allclose(found.correlations[0], [1, 0, 0, 0])
 
 
+@pytest.mark.parametrize(("share", "is_open"), [(1e-2, True), (1e-5, False)])
+def test_what_moves_a_number_by_more_than_its_error_leaves_it_open(share, is_open):
+    # The second coordinate is seen by nothing; the first is known to 1e-3.
+    j = np.column_stack([1e3 * np.eye(4)[0], np.zeros(4)])
+    found = estimate_uncertainty(j, 1.0, {"a": np.array([[1.0, share]])})
+    assert np.isinf(found.errors["a"][0]) == is_open
+
+
 def test_fewer_residuals_than_numbers():
     found = estimate_uncertainty(jacobian(2, 5), 1.0, {"x": np.eye(5)})
     assert np.count_nonzero(np.isinf(found.spectrum)) == 3

@@ -19,6 +19,11 @@ logger = logging.getLogger(__name__)
 STEP_TOLERANCE = 1e-5
 # Where steps have become small, residuals may lean on no derivative by more than this cosine.
 MOST_COSINE = 0.05
+# Gauss-Newton is damped by so much of the residuals' size for a change of a number by all of
+# itself: nothing for what is seen at all, and it moves no minimum; but what no voxel shows, as the
+# trace of S, stays where it is. Else it is walked along, a trust region a step, to the edge of the
+# possible.
+DAMPING = 1e-2
 # What a misfit counts as where the motion is not possible; others are at most 1.
 _IMPOSSIBLE = 10.0
 
@@ -51,16 +56,20 @@ def gauss_newton(
     watch: Watch,
 ) -> Run:
     """Trust region, with all derivatives."""
+    n = len(start)
 
     def residuals(x: FloatArray) -> FloatArray:
         found = problem.residuals(evaluate(x)[working])
         watch.saw(float(found @ found), x)
-        return found
+        return np.append(found, np.zeros(n))
 
     def jacobian(x: FloatArray) -> FloatArray:
-        return problem.jacobian(evaluate(x)[working], evaluate.derivatives(x)[working])
+        found = problem.jacobian(evaluate(x)[working], evaluate.derivatives(x)[working])
+        return np.vstack([found, damping * np.eye(n)])
 
     try:
+        at_start = problem.residuals(evaluate(start)[working])
+        damping = DAMPING * float(np.sqrt(np.mean(at_start**2)))
         found = scipy.optimize.least_squares(
             residuals, start, jacobian, bounds=evaluate.vector.bounds, x_scale="jac",
             xtol=STEP_TOLERANCE, ftol=1e-9, gtol=None,
@@ -68,7 +77,7 @@ def gauss_newton(
         )  # fmt: skip
     except (StoppedEarlyError, KeyboardInterrupt) as stop:
         return _stopped(watch, stop)
-    norms = np.linalg.norm(np.asarray(found.jac), axis=0) * np.linalg.norm(found.fun)
+    norms = np.linalg.norm(np.asarray(found.jac)[:-n], axis=0) * np.linalg.norm(found.fun)
     cosine = float(np.max(np.abs(found.grad) / np.where(norms > 0, norms, 1.0), initial=0.0))
     logger.info("fit: %s gradient cosine %.1e", found.message, cosine)
     message, is_done = str(found.message), bool(found.success)

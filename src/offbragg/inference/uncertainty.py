@@ -17,8 +17,11 @@ from offbragg.conventions import FloatArray
 # Singular values of J below this fraction of the largest are none: they stem from the tolerance of
 # the maps.
 _LEAST_SINGULAR = 1e-5
-# A parameter has no error where combinations without one make more than this share of it move.
-_LEAST_SHARE = 1e-3
+# A parameter has no error where combinations without one move it more than its error, or by more
+# than this share of all that moves it; what is below the other share is rounding. Near the edge of
+# possible motions a root is nearly singular: the trace of S, which no voxel shows, then has a small
+# share of all slopes, yet a change by all of itself is as free as ever.
+_LEAST_SHARE, _ROUNDING = 1e-3, 1e-8
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +77,10 @@ def estimate_uncertainty(
     whole = slopes @ covariance @ slopes.T
     moved = np.sum((slopes @ unknown.T) ** 2, axis=1) if len(unknown) else np.zeros(len(slopes))
     size = np.sum(slopes**2, axis=1)
-    is_open = moved > _LEAST_SHARE * np.where(size > 0, size, 1.0)
-    errors = np.sqrt(np.maximum(np.diag(whole), 0.0))
+    variances = np.maximum(np.diag(whole), 0.0)
+    size = np.where(size > 0, size, 1.0)
+    is_open = moved > np.minimum(_LEAST_SHARE * size, np.maximum(variances, _ROUNDING * size))
+    errors = np.sqrt(variances)
     safe = np.where(errors > 0, errors, 1.0)
     correlations = whole / safe[:, None] / safe
     correlations[is_open] = 0.0
