@@ -36,6 +36,8 @@ RECOVERY = 1e-4
 # Two fits that must go the same way: a few steps show it. Sums in another order.
 FEW = {"max_evaluations": 3, "held_out": 0.0}
 SAME = 1e-6
+# Derivatives are as exact as maps, 5e-4 of their mean; a standard error follows them.
+SAME_ERROR = 3e-3
 N_DRAWS = 8
 # Of the sd of z over 8 fits: χ² of 7 degrees of freedom is within these but for 1 in 1000.
 Z_SPREAD = (0.29, 1.86)
@@ -83,7 +85,7 @@ def assert_same_answer(one, other, rel=SAME):
     for name, parameter in one.parameters.items():
         assert other.parameters[name].value == pytest.approx(parameter.value, rel=rel)
         assert other.parameters[name].standard_error == pytest.approx(
-            parameter.standard_error, rel=1e-3
+            parameter.standard_error, rel=SAME_ERROR
         )
 
 

@@ -132,8 +132,10 @@ class CrossValidation:
         )  # fmt: skip
         if len(start):
             solution = solve(evaluate, working, start, self.settings)
-        else:
+        elif self.settings.harmonics:
             solution = unsolved(evaluate, working, self.settings)
+        else:  # nothing to fit that an anisotropic part would show
+            return self._less_isotropic(evaluate(start)), start, True
         columns, coefficients = coefficients_of(evaluate, working, solution)
         n_directional = solution.background.n_directional
         varying = coefficients[0] * columns[:, 0]
