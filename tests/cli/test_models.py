@@ -428,7 +428,7 @@ def test_a_file_of_another_kind_is_refused(model_of, tmp_path):
         model_of("covariance", covariance=tmp_path / "v.npz")
     for content in (b"", b"text", b"PK\3\4", b"\x93NUMPY"):
         (tmp_path / "v.npy").write_bytes(content)
-        with pytest.raises(FormatError, match=r"v\.npy: not a \.npy file of numbers"):
+        with pytest.raises(FormatError, match=r"v\.npy: not a \.npy file of real numbers"):
             model_of("covariance", covariance=tmp_path / "v.npy")
     for missing in (tmp_path / "none.npy", tmp_path):
         with pytest.raises(MissingFileError, match="no such file"):

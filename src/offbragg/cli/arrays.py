@@ -23,7 +23,7 @@ def read_numbers(flag: str, path: Path) -> FloatArray:
     FormatError
         If it holds no such array.
     """
-    values = _read(flag, path, "numbers")
+    values = _read(flag, path, "real numbers")
     if values.dtype.kind not in "iuf":
         raise FormatError(
             f"{flag}: {path}: expected a .npy file of real numbers, found {values.dtype}"
