@@ -71,7 +71,7 @@ def group_response(
     >>> covariance[0, 0, 0, 0] = 0.1
     >>> damped = 6.0 * np.exp(-0.5 * 4.0 * 0.1)
     >>> found = group_response([[[2.0, 0, 0]]], [[[damped]]], covariance, [[1.0]])
-    >>> round(float(found[0, 0]), 3), round(36 * 4 * np.exp(-0.4), 3)
+    >>> round(float(found[0, 0]), 3), round(float(36 * 4 * np.exp(-0.4)), 3)
     (96.526, 96.526)
     """
     q = np.ascontiguousarray(q, dtype=np.float32)
