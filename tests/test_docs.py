@@ -34,6 +34,7 @@ PAGE_OF_MODEL = {
     "Covariance": "covariance",
     "ElasticNetwork": "elastic-network",
     "Ensemble": "ensembles",
+    "FreeAdps": "uncorrelated",
     "LatticeCovariance": "covariance",
     "LatticeVibrations": "lattice-vibrations",
     "LiquidLike": "liquid-like",

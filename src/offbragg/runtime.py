@@ -40,6 +40,13 @@ class SilentProgress:
 SILENT = SilentProgress()
 
 
+def say(progress: Progress, what: str) -> None:
+    """Tell how the work goes, where what watches it has a method ``say``: not all that do have."""
+    tell = getattr(progress, "say", None)
+    if tell is not None:
+        tell(what)
+
+
 def iter_chunks(n_items: int, chunk_size: int) -> Iterator[slice]:
     """Cut ``range(n_items)`` into slices of at most ``chunk_size``.
 

@@ -74,6 +74,11 @@ class BarProgress:
             self._bar.remove_task(self._task)
         self._task = self._bar.add_task(what, total=total)
 
+    def say(self, what: str) -> None:
+        """Change what the bar is called."""
+        if self._task is not None:
+            self._bar.update(self._task, description=what)
+
     def step(self, n: int = 1) -> None:
         """Move the bar on."""
         if self._task is not None:

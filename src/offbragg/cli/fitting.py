@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 from cyclopts import Parameter
 
 from offbragg.cli.arrays import read_booleans
 from offbragg.cli.console import BarProgress, Outcome
+from offbragg.cli.fit_options import RankOptions, RefineOptions, passed_on
 from offbragg.cli.model_options import ModelOptions
 from offbragg.cli.models import load_model
 from offbragg.cli.options import Common, Output, generator, output_files, write_json
@@ -22,7 +22,6 @@ from offbragg.disorder import DisorderModel, principal_motions
 from offbragg.errors import InputError
 from offbragg.inference import FitResult, rank_models, standard_models
 from offbragg.inference import fit as fit_map
-from offbragg.inference.ranking import STANDARD_MODELS
 from offbragg.maps.io import read_map, write_map
 from offbragg.report import (
     ranking_table,
@@ -35,81 +34,6 @@ from offbragg.report import (
 _N_MOTIONS, _N_FRAMES = 3, 12
 # A parameter of more numbers is not printed.
 _MOST_ROWS = 40
-
-
-@dataclass(frozen=True, kw_only=True)
-class VoxelOptions:
-    """Which voxels count, and for what.
-
-    Attributes
-    ----------
-    adps : str
-        Mean-square displacements: the model's alone, or the file's, the rest uncorrelated.
-    d_min : float or None
-        High-resolution limit [Å].
-    d_max : float or None
-        Low-resolution limit [Å].
-    background : str
-        Isotropic background.
-    harmonics : int
-        Degree of smooth functions of direction fitted beside the model; 0: none.
-    mask : Path or None
-        A .npy file of booleans of the map's shape; True: left out.
-    seed : int
-        Draws the blocks of hkl that are held out.
-    max_evaluations : int or None
-        Maps and derivatives of maps to make at most in a fit; enough for 25 steps if not given.
-    """
-
-    adps: Literal["model", "file"] = "model"
-    d_min: float | None = None
-    d_max: float | None = None
-    background: Literal["smooth", "shells", "none"] = "smooth"
-    harmonics: Literal[0, 2, 4, 6, 8] = 0
-    mask: Path | None = None
-    seed: int = 0
-    max_evaluations: int | None = None
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class RefineOptions(VoxelOptions):
-    """What is refined, and how.
-
-    Attributes
-    ----------
-    refine : tuple of str or None
-        Names of parameters; all that the model can refine if not given.
-    held_out : float
-        Fraction of the voxels held out, in blocks of hkl with their equivalents.
-    solver : str
-        How; auto: by Gauss-Newton up to 30 numbers.
-    loss : str
-        huber: voxels that are far off count less.
-    voxel_average : bool or None
-        Compare with means over voxels; if not given, where the map has counts of pixels.
-    errors : str
-        Standard errors for independent voxels, or by resampling blocks of hkl.
-    n_starts : int
-        Starts: the first as given, the others drawn around it; the best is kept.
-    max_seconds : float or None
-        Stop after so long, with the best so far.
-    checkpoint : Path or None
-        File that the best so far is kept in, .npz.
-    resume : bool
-        Go on from what the checkpoint holds.
-    """
-
-    refine: tuple[str, ...] | None = None
-    held_out: float = 0.1
-    solver: Literal["auto", "gauss-newton", "l-bfgs"] = "auto"
-    loss: Literal["squares", "huber"] = "squares"
-    voxel_average: bool | None = None
-    errors: Literal["gauss-newton", "bootstrap"] = "gauss-newton"
-    n_starts: int = 1
-    max_seconds: float | None = None
-    checkpoint: Path | None = None
-    resume: Annotated[bool, Parameter(negative="")] = False
 
 
 def fit(
@@ -160,22 +84,8 @@ def fit(
             atoms_read,
             start,
             choice.refine,
-            adps=choice.adps,
-            d_min=choice.d_min,
-            d_max=choice.d_max,
-            background=choice.background,
-            harmonics=choice.harmonics,
             mask=mask,
-            held_out=choice.held_out,
-            max_evaluations=choice.max_evaluations,
-            solver=choice.solver,
-            loss=choice.loss,
-            voxel_average=choice.voxel_average,
-            n_starts=choice.n_starts,
-            max_seconds=choice.max_seconds,
-            checkpoint=choice.checkpoint,
-            resume=choice.resume,
-            errors=choice.errors,
+            **passed_on(choice),
             rng=generator(choice.seed),
             progress=progress,
         )
@@ -242,29 +152,6 @@ def _tables(
     ]
 
 
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class RankOptions(VoxelOptions):
-    """Which models are compared, and how.
-
-    Attributes
-    ----------
-    models : tuple of str or None
-        Models to compare; all if not given.
-    n_folds : int
-        Folds of whole blocks of hkl; each is held out once.
-    reference : str or None
-        Model that gains are counted from; liquid-like if compared, else the first, if not given.
-    null : bool
-        Judge every model on a wrongly indexed map too: what its CC must exceed. Twice the time.
-    """
-
-    models: tuple[Literal[STANDARD_MODELS], ...] | None = None  # type: ignore[valid-type]
-    n_folds: int = 5
-    reference: Literal[STANDARD_MODELS] | None = None  # type: ignore[valid-type]
-    null: Annotated[bool, Parameter(negative="")] = False
-
-
 def rank(
     map_file: Path,
     structure: Path,
@@ -301,16 +188,8 @@ def rank(
             observed,
             atoms_read,
             standard_models(atoms_read, choice.models),
-            n_folds=choice.n_folds,
-            reference=choice.reference,
-            null=choice.null,
-            adps=choice.adps,
-            d_min=choice.d_min,
-            d_max=choice.d_max,
-            background=choice.background,
-            harmonics=choice.harmonics,
             mask=mask,
-            max_evaluations=choice.max_evaluations,
+            **passed_on(choice),
             rng=generator(choice.seed),
             progress=progress,
         )

@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 from cyclopts import Group, Parameter
 
 ModelName = Literal[
-    "uncorrelated", "rigid-body", "tls", "liquid-like", "elastic-network", "lattice-vibrations",
-    "covariance", "ensemble",
+    "uncorrelated", "free-adps", "rigid-body", "tls", "liquid-like", "elastic-network",
+    "lattice-vibrations", "covariance", "ensemble",
 ]  # fmt: skip
 
 _SEVERAL = Parameter(group=Group("Disorder model", sort_key=10))

@@ -23,6 +23,7 @@ from offbragg.disorder import (
     DisorderModel,
     ElasticNetwork,
     Ensemble,
+    FreeAdps,
     LatticeVibrations,
     LiquidLike,
     RigidBodies,
@@ -43,7 +44,8 @@ _FROM_FIELDS: Mapping[str, type[Any]] = {
     "ensemble": Ensemble,
 }
 # Options of models that are made from files.
-_FROM_FILES = {
+_FROM_FILES: Mapping[str, tuple[str, ...]] = {
+    "free-adps": (),
     "tls": ("tls_file", "tls_adps"),
     "covariance": ("covariance", "covariance_factor", "basis", "n_modes", "bodies"),
     "ensemble": ("ensemble", "topology", "stride", "superpose"),
@@ -115,18 +117,29 @@ def load_model(
             ensemble = make_ensemble(frames, options)
             structure = ensemble.coherent_unit(structure)
             models.append(ensemble)
-        elif name == "covariance":
-            models.append(covariance_model(options, structure))
         else:
-            values = _field_values(name, options, structure)
-            start = _START_OF_FIT if for_fit and name == "liquid-like" else {}
-            for field, value in start.items():
-                values.setdefault(field, value)
-            models.append(_FROM_FIELDS[name](**values))
+            models.append(_model(name, options, structure, for_fit=for_fit))
     total = models[0]
     for model in models[1:]:
         total = total + model
     return structure, total
+
+
+def _model(
+    name: str, options: ModelOptions, structure: AtomicStructure, *, for_fit: bool
+) -> DisorderModel:
+    """Make a model that needs nothing beside options and structure."""
+    if name == "free-adps":
+        share = 1.0 if len(options.model) == 1 else 0.5  # the other motions have theirs
+        return FreeAdps.of(structure, share)
+    if name == "covariance":
+        return covariance_model(options, structure)
+    values = _field_values(name, options, structure)
+    start = _START_OF_FIT if for_fit and name == "liquid-like" else {}
+    for field, value in start.items():
+        values.setdefault(field, value)
+    model: DisorderModel = _FROM_FIELDS[name](**values)
+    return model
 
 
 def load_frames(

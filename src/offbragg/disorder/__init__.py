@@ -9,6 +9,7 @@ from offbragg.disorder.covariance import Covariance
 from offbragg.disorder.elastic_network import ElasticNetwork
 from offbragg.disorder.ensemble import Ensemble
 from offbragg.disorder.fields import smooth_fields
+from offbragg.disorder.free_adps import FreeAdps
 from offbragg.disorder.gaussian_test import compare_gaussian
 from offbragg.disorder.lattice_covariance import LatticeCovariance
 from offbragg.disorder.lattice_vibrations import LatticeVibrations
@@ -24,6 +25,7 @@ __all__ = [
     "DisorderModel",
     "ElasticNetwork",
     "Ensemble",
+    "FreeAdps",
     "LatticeCovariance",
     "LatticeVibrations",
     "LiquidLike",

@@ -45,8 +45,13 @@ def assemble(
     values = vector.values(x)
     problem = problem_of(evaluate, working, solution.background, solution.trust)
     derivatives = None if len(x) > MOST_WITH_ERRORS else evaluate.derivatives(x)[working]
+    expected = None
+    if derivatives is not None:
+        # A restraint is one more measurement; without σ, in units of the residuals.
+        unit = 1.0 if measured_sigma is not None else np.sqrt(inflation)
+        expected = unit * evaluate.expected_derivatives(x)
     uncertainty, scale_error = _errors(
-        evaluate, problem, x, calculated[working], derivatives, inflation
+        evaluate, problem, x, calculated[working], derivatives, expected, inflation
     )
     laue = laue_rotations(observed.laue_group or observed.space_group)
     block_of, _ = blocks_of(data.voxels.hkl, laue, settings.block_edge)
@@ -122,16 +127,16 @@ def _errors(
     x: FloatArray,
     model: FloatArray,
     derivatives: FloatArray | None,
+    expected: FloatArray | None,
     inflation: float,
 ) -> tuple[Uncertainty | None, float]:
     """Errors of the parameters, and of the scale: its own, and what theirs carry over to it."""
     part = problem.model_part(model)
     own = 1.0 / max(float(part @ part), 1e-300)
-    if derivatives is None:
+    if derivatives is None or expected is None:
         return None, float(np.sqrt(inflation * own))
-    uncertainty = estimate_uncertainty(
-        problem.jacobian(model, derivatives), inflation, evaluate.vector.jacobian(x)
-    )
+    jacobian = np.concatenate([problem.jacobian(model, derivatives), expected])
+    uncertainty = estimate_uncertainty(jacobian, inflation, evaluate.vector.jacobian(x))
     slopes = problem.scale_slopes(model, derivatives)
     carried = float(slopes @ uncertainty.covariance @ slopes)
     return uncertainty, float(np.sqrt(inflation * own + carried))

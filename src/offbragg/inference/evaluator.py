@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +15,7 @@ from offbragg.disorder.base import DisorderModel
 from offbragg.errors import ExcessiveMotionError
 from offbragg.inference.data import FitData
 from offbragg.inference.parameters import ParameterVector
+from offbragg.inference.restraints import Restraint
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.runtime import SILENT, Progress
 from offbragg.scattering.displacements import Displacements, as_blocks
@@ -38,6 +40,8 @@ class Evaluator:
     voxel_average : bool
     rtol : float
     progress : Progress
+    restraints : sequence of Restraint
+        On the model's V, remainder of "file" not included.
     n_evaluations : int
         Maps, products and gradients made so far.
     """
@@ -49,6 +53,7 @@ class Evaluator:
     voxel_average: bool = False
     rtol: float = 5e-4
     progress: Progress = SILENT
+    restraints: Sequence[Restraint] = ()
     n_evaluations: int = 0
     _last: dict[bytes, FloatArray] = field(default_factory=dict)
     _operators: dict[bytes, MapOperator] = field(default_factory=dict)
@@ -84,20 +89,24 @@ class Evaluator:
 
     def derivatives(self, x: FloatArray) -> FloatArray:
         """Derivatives (n_unique, n_parameters) by the vector: one product for each."""
+        if self.vector.model_at(x).is_truncated:
+            return self._differences(x)
+        return np.stack([self.product(x, direction) for direction in np.eye(len(x))], axis=1)
+
+    def product(self, x: FloatArray, direction: FloatArray) -> FloatArray:
+        """Derivative (n_unique,) along a direction (n_parameters,): one product."""
         model = self.vector.model_at(x)
         if model.is_truncated:
-            return self._differences(x)
+            along: FloatArray = self._differences(x) @ direction
+            return along
         unit, operator = model.coherent_unit(self.structure), self._operator(x, model)
-        columns = []
-        for direction in np.eye(len(x)):
-            change = model.tangent(unit, self.vector.push(x, direction))
-            if self.adps == "file":
-                # The remainder gives way to what the model takes: V_ii stays.
-                own = change.u_aniso(unit.n_atoms)
-                change = change + Displacements(independent=-own)
-            self._count()
-            columns.append(self.at_voxels(operator.product(change)))
-        return np.stack(columns, axis=1)
+        change = model.tangent(unit, self.vector.push(x, direction))
+        if self.adps == "file":
+            # The remainder gives way to what the model takes: V_ii stays.
+            own = change.u_aniso(unit.n_atoms)
+            change = change + Displacements(independent=-own)
+        self._count()
+        return self.at_voxels(operator.product(change))
 
     def gradient(self, x: FloatArray, slopes: FloatArray) -> FloatArray:
         """Derivative by the vector (n_parameters,) of ``Σ slopes · intensity``: one gradient."""
@@ -113,6 +122,39 @@ class Evaluator:
         if self.adps == "file":
             by_v = _with_fixed_diagonal(by_v)
         return self.vector.pull(x, model.pullback(unit, by_v))
+
+    def expected(self, x: FloatArray) -> FloatArray:
+        """Residuals (n_rows,) of the restraints, in units of the departures they expect."""
+        if not self.restraints:
+            return np.empty(0)
+        model = self.vector.model_at(x)
+        v = model.displacements(model.coherent_unit(self.structure))
+        return np.concatenate([part.rows(v) - part.target for part in self.restraints])
+
+    def expected_product(self, x: FloatArray, direction: FloatArray) -> FloatArray:
+        """Derivative (n_rows,) of the restraints' residuals along a direction."""
+        if not self.restraints:
+            return np.empty(0)
+        model = self.vector.model_at(x)
+        change = model.tangent(model.coherent_unit(self.structure), self.vector.push(x, direction))
+        return np.concatenate([part.rows(change) for part in self.restraints])
+
+    def expected_derivatives(self, x: FloatArray) -> FloatArray:
+        """Derivatives (n_rows, n_parameters) of the restraints' residuals."""
+        columns = [self.expected_product(x, direction) for direction in np.eye(len(x))]
+        return np.stack(columns, axis=1) if columns else np.empty((0, 0))
+
+    def expected_gradient(self, x: FloatArray, slopes: FloatArray) -> FloatArray:
+        """Derivative by the vector (n_parameters,) of ``Σ slopes · expected``."""
+        if not self.restraints:
+            return np.zeros(len(x))
+        model, total, start = self.vector.model_at(x), Displacements(), 0
+        for part in self.restraints:
+            stop = start + len(part.target)
+            total = total + part.pull(slopes[start:stop])
+            start = stop
+        by_model = model.pullback(model.coherent_unit(self.structure), total)
+        return self.vector.pull(x, by_model)
 
     def _operator(self, x: FloatArray, model: DisorderModel) -> MapOperator:
         key = x.tobytes()

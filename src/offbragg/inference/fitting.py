@@ -27,6 +27,7 @@ from offbragg.inference.evaluator import Evaluator
 from offbragg.inference.held_out import blocks_of, choose_held_out
 from offbragg.inference.options import FitOptions
 from offbragg.inference.parameters import ParameterVector
+from offbragg.inference.restraints import restraints_of
 from offbragg.inference.result import FitResult
 from offbragg.inference.starts import solve_from_starts
 from offbragg.inference.weights import with_expected_sigma
@@ -100,15 +101,28 @@ def fit(
         averaged pixels.
     rtol : float
         Largest error of a simulation, as a fraction of its mean intensity.
-    solver : {"auto", "gauss-newton", "l-bfgs"}
-        "gauss-newton": trust region, one product a number and step. "l-bfgs": one gradient a
-        step, however many numbers. "auto": the first up to 30 numbers.
-    loss : {"squares", "huber"}
+    solver : {"auto", "gauss-newton", "truncated-newton", "l-bfgs"}
+        "gauss-newton": trust region, one product a number and step. "truncated-newton": the same
+        without a matrix, up to 30 products and gradients a step, however many numbers. "l-bfgs":
+        one gradient a step. "auto": the first up to 30 numbers, the last beyond.
+    loss : {"squares", "huber", "poisson"}
         "huber": voxels more than 1.3 standard deviations off count less, in up to six rounds of
-        weighted fits; for maps with a few wrong voxels. Costs a few fits.
+        weighted fits; for maps with a few wrong voxels. "poisson": the highest likelihood of the
+        counts, by rounds in which variances are those of the photons that the fit expects; for maps
+        with counts of pixels from which no background was subtracted. Either costs a few fits.
     errors : {"gauss-newton", "bootstrap"}
         How standard errors are worked out: "gauss-newton" takes voxels as independent, "bootstrap"
         resamples blocks of hkl, see `offbragg.inference.bootstrap`.
+    adp_error : float, optional
+        Restrains the model's V_ii to the structure's U_i: departure of an element that is expected
+        [Å²]. Beside it ``adps="file"`` fixes them, and ``adps="model"`` alone leaves them free.
+    neighbour_error : float, optional
+        Restrains bonded atoms to move together: mean-square displacement against each other that
+        is expected [Å²], see `neighbours_alike`.
+    motion_error : float, optional
+        Restrains the model's mean U to be little [Å²], which favours few modes: `little_motion`.
+    copy_error : float, optional
+        Restrains chains of the same residues to move alike within [Å²], see `copies_alike`.
     rng : numpy.random.Generator, optional
         Draws the blocks; seeded with 0 where not given.
     progress : Progress
@@ -132,6 +146,8 @@ def fit(
     if settings.voxel_average is None:
         settings = replace(settings, voxel_average=observed.count is not None)
     vector = ParameterVector.of(model, settings.refine, model.coherent_unit(structure))
+    if settings.loss == "poisson" and (observed.sigma is None or observed.count is None):
+        raise InputError("loss='poisson' needs a map with σ and counts of averaged pixels")
     observed = with_expected_sigma(without_masked(observed, mask))
     cell = structure.require_cell()
     check_cells_agree(cell, observed.cell, "structure and map")
@@ -148,9 +164,10 @@ def fit(
     if settings.errors == "bootstrap":  # before the work, not after it
         blocks, _ = blocks_of(data.voxels.hkl, rotations, settings.block_edge)
         check_enough_blocks(len(np.unique(blocks[~held_out])))
+    unit = model.coherent_unit(structure)
     evaluate = Evaluator(
         structure, vector, data, settings.adps, bool(settings.voxel_average), settings.rtol,
-        progress,
+        progress, restraints_of(unit, **settings.expected_departures()),
     )  # fmt: skip
     progress.start("fit", settings.most_evaluations(len(vector.start)))
     kept = None if checkpoint is None else Checkpoint.of(checkpoint, vector, data, settings)

@@ -77,6 +77,16 @@ class ProjectedProblem:
         jacobian: FloatArray = -self.scale(part) * moved
         return jacobian
 
+    def slopes(self, model: FloatArray, values: FloatArray) -> FloatArray:
+        """Derivative (n,) of ``values · residuals`` by the model: the transpose of `jacobian`."""
+        part = self.model_part(model)
+        square = float(part @ part)
+        moved = self.project(values)
+        if square > 0:
+            moved = moved - part * (float(part @ moved) / square)
+        slopes: FloatArray = -self.scale(part) * self.root_weights * moved
+        return slopes
+
     def scale_slopes(self, model: FloatArray, derivatives: FloatArray) -> FloatArray:
         """Derivatives (n_parameters,) of the best scale, from the model's (n, n_parameters)."""
         part = self.model_part(model)

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 from offbragg.errors import InputError
 
-SOLVERS = ("auto", "gauss-newton", "l-bfgs")
-LOSSES = ("squares", "huber")
+SOLVERS = ("auto", "gauss-newton", "truncated-newton", "l-bfgs")
+LOSSES = ("squares", "huber", "poisson")
+RESTRAINTS = ("adp_error", "neighbour_error", "motion_error", "copy_error")
 ERRORS = ("gauss-newton", "bootstrap")
 # "auto" solves by Gauss-Newton up to so many numbers: each costs a product a step.
 MOST_DENSE = 30
-# Where no limit is given: steps of Gauss-Newton; maps and gradients of L-BFGS.
-GAUSS_NEWTON_STEPS, L_BFGS_MAPS = 25, 600
+# Where no limit is given: steps of Gauss-Newton; maps, products and gradients of other solvers.
+GAUSS_NEWTON_STEPS, OTHER_MAPS = 25, 600
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,16 @@ class FitOptions:
     solver: str = "auto"
     loss: str = "squares"
     errors: str = "gauss-newton"
+    adp_error: float | None = None
+    neighbour_error: float | None = None
+    motion_error: float | None = None
+    copy_error: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("d_min", "d_max", "max_evaluations", "max_seconds", "block_edge", "n_starts"):
+        for name in (
+            "d_min", "d_max", "max_evaluations", "max_seconds", "block_edge", "n_starts",
+            *RESTRAINTS,
+        ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"{name} must be > 0, got {value}")
@@ -48,6 +56,13 @@ class FitOptions:
         if self.errors not in ERRORS:
             raise InputError(f"errors must be one of {' '.join(ERRORS)}, got {self.errors!r}")
 
+        if self.adp_error is not None and self.adps == "file":
+            raise InputError("adp_error restrains ADPs, but adps='file' fixes them")
+
+    def expected_departures(self) -> dict[str, float | None]:
+        """What `restraints_of` is told [Å²]."""
+        return {name: getattr(self, name) for name in RESTRAINTS}
+
     def is_dense(self, n_numbers: int) -> bool:
         """Whether so many numbers are solved for by Gauss-Newton, with all derivatives."""
         return self.solver == "gauss-newton" or (self.solver == "auto" and n_numbers <= MOST_DENSE)
@@ -56,4 +71,4 @@ class FitOptions:
         """Maps and derivatives of maps to make at most for so many numbers."""
         if self.max_evaluations is not None:
             return self.max_evaluations
-        return GAUSS_NEWTON_STEPS * (1 + n_numbers) if self.is_dense(n_numbers) else L_BFGS_MAPS
+        return GAUSS_NEWTON_STEPS * (1 + n_numbers) if self.is_dense(n_numbers) else OTHER_MAPS

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from offbragg.conventions import BoolArray, FloatArray
+from offbragg.conventions import TWO_PI, BoolArray, FloatArray
 from offbragg.errors import InputError
 from offbragg.inference.evaluator import Evaluator
 from offbragg.inference.objective import ProjectedProblem, background_coefficients
 from offbragg.inference.options import FitOptions
 from offbragg.inference.smooth import SmoothFunctions
-from offbragg.inference.solvers import gauss_newton, l_bfgs
+from offbragg.inference.solvers import Run, gauss_newton, l_bfgs, truncated_newton
+from offbragg.inference.vector_problem import VectorProblem
 from offbragg.inference.watch import Watch
+from offbragg.maps.shells import isotropic_shells, shell_mean
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +26,12 @@ LEAST_VARIATION = 1e-7
 # A robust loss: residuals beyond so many standard deviations count less (95 % efficient for normal
 # errors); rounds of weighted fits at most, and the change of weights that ends them.
 HUBER, MOST_ROUNDS, SAME_TRUST = 1.345, 6, 0.02
+
+
+# Where a fit expects fewer photons than this share of its shell's mean, so many are expected.
+LEAST_EXPECTED = 0.05
+
+Solver = Callable[[VectorProblem, FloatArray, int], Run]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,23 +88,27 @@ def solve(
     background = evaluate.data.smooth(settings.background, settings.harmonics, working)
     n_voxels = int(np.count_nonzero(working))
     n_functions = background.basis(evaluate.data.q[:1]).shape[1]
-    if n_voxels <= n_functions + len(start) + 1 and settings.solver != "l-bfgs":
+    is_matrix_free = settings.solver in ("l-bfgs", "truncated-newton")
+    if n_voxels <= n_functions + len(start) + 1 and not is_matrix_free:
         raise InputError(
             f"fit: {n_voxels} unique voxels cannot determine {len(start)} numbers of "
             f"parameters, a scale and a background of {n_functions} functions"
         )
-    solver = gauss_newton if settings.is_dense(len(start)) else l_bfgs
+    solver = _solver_for(settings, len(start))
+    has_sigma = evaluate.data.voxels.sigma is not None
     x, trust = start, np.ones(n_voxels)
     watch = Watch.lasting(settings.max_seconds) if watch is None else watch
     for _ in range(1 if settings.loss == "squares" else MOST_ROUNDS):
         problem = problem_of(evaluate, working, background, trust)
-        run = solver(evaluate, problem, working, x, settings, watch.anew())
+        whole = VectorProblem(evaluate, problem, working, watch.anew(), has_sigma)
+        run = solver(whole, x, settings.most_evaluations(len(start)))
         x = run.x
         model_values = evaluate(x)[working]
-        residuals = problem.residuals(model_values)
-        before = trust
+        residuals, before = problem.residuals(model_values), trust
         if settings.loss == "huber":
-            trust = _huber_trust(residuals / np.sqrt(trust), evaluate.data.voxels.sigma is not None)
+            trust = _huber_trust(residuals / np.sqrt(trust), has_sigma)
+        elif settings.loss == "poisson":
+            trust = _poisson_trust(evaluate, working, residuals / problem.root_weights)
         if run.is_stopped or np.max(np.abs(trust - before)) < SAME_TRUST:
             break
     scale = problem.scale(problem.model_part(model_values))
@@ -131,6 +144,28 @@ def _huber_trust(residuals: FloatArray, has_sigma: bool) -> FloatArray:
     size = max(size, 1.0) if has_sigma else max(size, np.finfo(float).tiny)
     trust: FloatArray = 1.0 / np.maximum(np.abs(residuals) / (HUBER * size), 1.0)
     return trust
+
+
+def _poisson_trust(evaluate: Evaluator, working: BoolArray, misses: FloatArray) -> FloatArray:
+    """Weights (n,) that make variances those of the photons the fit expects.
+
+    A voxel's σ² is that of the mean intensity I₀ of its shell; of expected intensity μ it is
+    ``σ² μ / I₀``. Least squares with these variances is stationary where the Poisson likelihood
+    is: both need ``Σ (I − μ) ∂μ / μ = 0``. ``misses`` are I − μ (n,) in the map's units.
+    """
+    intensity, _ = evaluate.data.take(working)
+    shell = isotropic_shells(evaluate.data.q_length[working] / TWO_PI)
+    level = shell_mean(intensity, shell, int(shell.max()) + 1)[shell]
+    if not np.all(level > 0):
+        raise InputError("loss='poisson': expected counts, found a shell whose mean is not above 0")
+    trust: FloatArray = level / np.maximum(intensity - misses, LEAST_EXPECTED * level)
+    return trust
+
+
+def _solver_for(settings: FitOptions, n_numbers: int) -> Solver:
+    if settings.is_dense(n_numbers):
+        return gauss_newton
+    return truncated_newton if settings.solver == "truncated-newton" else l_bfgs
 
 
 def trusted_sigma(evaluate: Evaluator, working: BoolArray, trust: FloatArray) -> FloatArray | None:

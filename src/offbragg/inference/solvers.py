@@ -8,10 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.optimize
 
-from offbragg.conventions import BoolArray, FloatArray
-from offbragg.inference.evaluator import Evaluator
-from offbragg.inference.objective import ProjectedProblem
-from offbragg.inference.options import FitOptions
+from offbragg.conventions import FloatArray
+from offbragg.inference.vector_problem import VectorProblem
 from offbragg.inference.watch import StoppedEarlyError, Watch
 
 logger = logging.getLogger(__name__)
@@ -24,6 +22,9 @@ MOST_COSINE = 0.05
 # trace of S, stays where it is. Else it is walked along, a trust region a step, to the edge of the
 # possible.
 DAMPING = 1e-2
+# The equations of a step of the truncated solver are solved so well, in so many iterations at most:
+# early steps need only the direction.
+INNER_TOLERANCE, MOST_INNER = 1e-2, 30
 # What a misfit counts as where the motion is not possible; others are at most 1.
 _IMPOSSIBLE = 10.0
 
@@ -47,42 +48,34 @@ class Run:
     is_stopped: bool = False
 
 
-def gauss_newton(
-    evaluate: Evaluator,
-    problem: ProjectedProblem,
-    working: BoolArray,
-    start: FloatArray,
-    settings: FitOptions,
-    watch: Watch,
-) -> Run:
+def gauss_newton(problem: VectorProblem, start: FloatArray, most_evaluations: int) -> Run:
     """Trust region, with all derivatives."""
     n = len(start)
 
     def residuals(x: FloatArray) -> FloatArray:
-        found = problem.residuals(evaluate(x)[working])
-        watch.saw(float(found @ found), x)
-        return np.append(found, np.zeros(n))
+        return np.append(problem.residuals(x), np.zeros(n))
 
     def jacobian(x: FloatArray) -> FloatArray:
-        found = problem.jacobian(evaluate(x)[working], evaluate.derivatives(x)[working])
-        return np.vstack([found, damping * np.eye(n)])
+        return np.vstack([problem.jacobian(x), damping * np.eye(n)])
 
     try:
-        at_start = problem.residuals(evaluate(start)[working])
+        at_start = problem.residuals(start)
         damping = DAMPING * float(np.sqrt(np.mean(at_start**2)))
         found = scipy.optimize.least_squares(
-            residuals, start, jacobian, bounds=evaluate.vector.bounds, x_scale="jac",
+            residuals, start, jacobian, bounds=problem.evaluate.vector.bounds, x_scale="jac",
             xtol=STEP_TOLERANCE, ftol=1e-9, gtol=None,
-            max_nfev=max(2, settings.most_evaluations(len(start)) // (1 + len(start))),
+            max_nfev=max(2, most_evaluations // (1 + n)),
         )  # fmt: skip
     except (StoppedEarlyError, KeyboardInterrupt) as stop:
-        return _stopped(watch, stop)
-    norms = np.linalg.norm(np.asarray(found.jac)[:-n], axis=0) * np.linalg.norm(found.fun)
-    cosine = float(np.max(np.abs(found.grad) / np.where(norms > 0, norms, 1.0), initial=0.0))
+        return _stopped(problem.watch, stop)
+    norms = np.linalg.norm(np.asarray(found.jac)[:-n], axis=0)
+    size = norms * np.linalg.norm(found.fun)
+    cosine = float(np.max(np.abs(found.grad) / np.where(size > 0, size, 1.0), initial=0.0))
     logger.info("fit: %s gradient cosine %.1e", found.message, cosine)
     message, is_done = str(found.message), bool(found.success)
     # What is left of a perfect fit is the tolerance of the maps, which may lean anywhere.
-    level = np.linalg.norm(problem.root_weights * evaluate.data.take(working)[0])
+    evaluate, weights = problem.evaluate, problem.projected.root_weights
+    level = np.linalg.norm(weights * evaluate.data.take(problem.working)[0])
     is_noise = np.linalg.norm(found.fun) < 2.0 * evaluate.rtol * level
     if is_done and cosine > MOST_COSINE and not is_noise:
         is_done = False
@@ -90,39 +83,45 @@ def gauss_newton(
     return Run(found.x, is_done, message)
 
 
-def l_bfgs(
-    evaluate: Evaluator,
-    problem: ProjectedProblem,
-    working: BoolArray,
-    start: FloatArray,
-    settings: FitOptions,
-    watch: Watch,
-) -> Run:
+def truncated_newton(problem: VectorProblem, start: FloatArray, most_evaluations: int) -> Run:
+    """Trust region without the derivatives as a matrix: products and gradients of maps alone.
+
+    A step is the Gauss–Newton step as far as `MOST_INNER` iterations of least squares find it,
+    within the plane of that and the gradient (Branch, Coleman and Li, 1999).
+    """
+    try:
+        found = scipy.optimize.least_squares(
+            problem.residuals, start, problem.operator, bounds=problem.evaluate.vector.bounds,
+            xtol=STEP_TOLERANCE, ftol=1e-7, gtol=None, tr_solver="lsmr",
+            tr_options={"atol": INNER_TOLERANCE, "btol": INNER_TOLERANCE, "maxiter": MOST_INNER},
+            max_nfev=max(2, most_evaluations // (2 * MOST_INNER)),
+        )  # fmt: skip
+    except (StoppedEarlyError, KeyboardInterrupt) as stop:
+        return _stopped(problem.watch, stop)
+    slope = float(np.max(np.abs(found.grad), initial=0.0)) / problem.size
+    logger.info("fit: %s largest slope %.1e", found.message, slope)
+    return Run(found.x, bool(found.success), str(found.message))
+
+
+def l_bfgs(problem: VectorProblem, start: FloatArray, most_evaluations: int) -> Run:
     """Limited-memory quasi-Newton, with one gradient a step."""
-    size = float(problem.data @ problem.data)
 
     def value_and_gradient(x: FloatArray) -> tuple[float, FloatArray]:
-        model = evaluate(x)[working]
-        if not np.all(np.isfinite(model)):
-            # Far above any misfit, which is at most 1: the line search turns back.
+        found = problem.residuals(x)
+        if not np.all(np.isfinite(found)):
+            # Far above any misfit, which is about 1 at most: the line search turns back.
             return _IMPOSSIBLE, np.zeros(len(x))
-        part = problem.model_part(model)
-        scale = problem.scale(part)
-        rest = problem.data - scale * part
-        # Scale and background follow; neither moves the value to first order.
-        slopes = np.zeros(len(working))
-        slopes[working] = -2.0 * scale * problem.root_weights * rest / size
-        value = float(rest @ rest) / size
-        watch.saw(value, x)
-        return value, evaluate.gradient(x, slopes)
+        gradient = 2.0 * problem.transpose_product(x, found) / problem.size
+        return float(found @ found) / problem.size, gradient
 
-    lower, upper = evaluate.vector.bounds
+    lower, upper = problem.evaluate.vector.bounds
+    watch = problem.watch
     try:
         found = scipy.optimize.minimize(
             value_and_gradient, start, jac=True, method="L-BFGS-B",
             bounds=scipy.optimize.Bounds(lower, upper),
             options={
-                "maxfun": max(2, settings.most_evaluations(len(start)) // 2), "maxiter": 10_000,
+                "maxfun": max(2, most_evaluations // 2), "maxiter": 10_000,
                 "maxcor": 30, "ftol": 1e-8, "gtol": 1e-7,
             },
         )  # fmt: skip

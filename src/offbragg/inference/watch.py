@@ -50,17 +50,19 @@ class Watch:
         """Return a watch of the same deadline that has seen nothing yet."""
         return Watch(self.deadline, keep=self.keep)
 
-    def saw(self, value: float, x: FloatArray) -> None:
-        """Take note of a misfit; NaN is none.
+    def saw(self, value: float, x: FloatArray) -> bool:
+        """Take note of a misfit, and tell whether it is the least so far; NaN is none.
 
         Raises
         ------
         StoppedEarlyError
             If the time is up.
         """
-        if value < self.value:
+        is_best = value < self.value
+        if is_best:
             self.value, self.x = value, x.copy()
             if self.keep is not None:
                 self.keep(value, self.x)
         if self.x is not None and self.has_run_out:
             raise StoppedEarlyError("max_seconds reached")
+        return is_best
