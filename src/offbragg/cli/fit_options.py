@@ -67,7 +67,8 @@ class RefineOptions(VoxelOptions):
     voxel_average : bool or None
         Compare with means over voxels; if not given, where the map has counts of pixels.
     errors : str
-        Standard errors for independent voxels, or by resampling blocks of hkl.
+        Standard errors for independent voxels (auto: of up to 400 numbers), or by resampling blocks
+        of hkl.
     n_starts : int
         Starts: the first as given, the others drawn around it; the best is kept.
     max_seconds : float or None
@@ -91,7 +92,7 @@ class RefineOptions(VoxelOptions):
     solver: Literal["auto", "gauss-newton", "truncated-newton", "l-bfgs"] = "auto"
     loss: Literal["squares", "huber", "poisson"] = "squares"
     voxel_average: bool | None = None
-    errors: Literal["gauss-newton", "bootstrap"] = "gauss-newton"
+    errors: Literal["auto", "gauss-newton", "bootstrap", "none"] = "auto"
     n_starts: int = 1
     max_seconds: float | None = None
     checkpoint: Path | None = None

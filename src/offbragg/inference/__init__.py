@@ -6,6 +6,7 @@ from offbragg.inference.fitting import fit
 from offbragg.inference.infer import infer_covariance
 from offbragg.inference.inferred import InferredCovariance, Score
 from offbragg.inference.options import FitOptions
+from offbragg.inference.pair_errors import pair_errors
 from offbragg.inference.ranking import RankedModel, rank_models, standard_models
 from offbragg.inference.result import FitResult, FittedParameter
 
@@ -21,6 +22,7 @@ __all__ = [
     "bootstrap",
     "fit",
     "infer_covariance",
+    "pair_errors",
     "rank_models",
     "standard_models",
 ]

@@ -24,9 +24,6 @@ from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.maps.provenance import make_step
 from offbragg.maps.shells import isotropic_shells, shell_mean
 
-# Errors are worked out for so many numbers at most: each costs a product, once.
-MOST_WITH_ERRORS = 400
-
 
 def assemble(
     observed: DiffuseMap,
@@ -44,7 +41,8 @@ def assemble(
     inflation = _inflation(solution, measured_sigma, columns.shape[1])
     values = vector.values(x)
     problem = problem_of(evaluate, working, solution.background, solution.trust)
-    derivatives = None if len(x) > MOST_WITH_ERRORS else evaluate.derivatives(x)[working]
+    wants_errors = settings.wants_errors(len(x))
+    derivatives = evaluate.derivatives(x)[working] if wants_errors else None
     expected = None
     if derivatives is not None:
         # A restraint is one more measurement; without σ, in units of the residuals.
@@ -56,8 +54,9 @@ def assemble(
     laue = laue_rotations(observed.laue_group or observed.space_group)
     block_of, _ = blocks_of(data.voxels.hkl, laue, settings.block_edge)
     optimum = Optimum.of(
-        evaluate, solution, working, settings, block_of, problem, columns[working], derivatives
-    )
+        evaluate, solution, working, settings, block_of, problem, columns[working], derivatives,
+        uncertainty,
+    )  # fmt: skip
     parameters = {}
     for name, value in values.items():
         error = (
@@ -74,7 +73,7 @@ def assemble(
     rest = observed.intensity.astype(np.float64) - model_map.intensity
     message = solution.message
     if uncertainty is None:
-        message += f" No errors: more than {MOST_WITH_ERRORS} numbers."
+        message += f" No errors, of {len(x)} numbers: errors='gauss-newton' works them out."
     if coefficients[0] <= 0:
         message += " The scale is not positive: the model does not resemble the map."
     q_table = np.linspace(float(data.q_length.min()), float(data.q_length.max()), 200)
@@ -136,7 +135,8 @@ def _errors(
     if derivatives is None or expected is None:
         return None, float(np.sqrt(inflation * own))
     jacobian = np.concatenate([problem.jacobian(model, derivatives), expected])
-    uncertainty = estimate_uncertainty(jacobian, inflation, evaluate.vector.jacobian(x))
+    vector = evaluate.vector
+    uncertainty = estimate_uncertainty(jacobian, inflation, vector.jacobian(x), vector.sizes)
     slopes = problem.scale_slopes(model, derivatives)
     carried = float(slopes @ uncertainty.covariance @ slopes)
     return uncertainty, float(np.sqrt(inflation * own + carried))

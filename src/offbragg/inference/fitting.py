@@ -110,9 +110,10 @@ def fit(
         weighted fits; for maps with a few wrong voxels. "poisson": the highest likelihood of the
         counts, by rounds in which variances are those of the photons that the fit expects; for maps
         with counts of pixels from which no background was subtracted. Either costs a few fits.
-    errors : {"gauss-newton", "bootstrap"}
+    errors : {"auto", "gauss-newton", "bootstrap", "none"}
         How standard errors are worked out: "gauss-newton" takes voxels as independent, "bootstrap"
-        resamples blocks of hkl, see `offbragg.inference.bootstrap`.
+        resamples blocks of hkl, see `offbragg.inference.bootstrap`. Both cost a product a number;
+        "auto": the first up to 400 numbers, none beyond.
     adp_error : float, optional
         Restrains the model's V_ii to the structure's U_i: departure of an element that is expected
         [Å²]. Beside it ``adps="file"`` fixes them, and ``adps="model"`` alone leaves them free.

@@ -12,6 +12,7 @@ from offbragg.inference.evaluator import Evaluator
 from offbragg.inference.objective import ProjectedProblem
 from offbragg.inference.options import FitOptions
 from offbragg.inference.solve import Solution, solve
+from offbragg.inference.uncertainty import Uncertainty
 
 # Combinations of columns of the design below this share of the largest are none.
 _LEAST_SINGULAR = 1e-5
@@ -35,6 +36,8 @@ class Optimum:
     design : ndarray, shape (n_working, 1 + n_functions + n_vector), or None
         √ω times the derivatives of scale · model + background by the scale, the background and
         the solver's vector. None where derivatives were not worked out.
+    uncertainty : Uncertainty or None
+        Of the vector, restraints counted in.
     """
 
     evaluate: Evaluator
@@ -43,6 +46,7 @@ class Optimum:
     settings: FitOptions
     blocks: IntArray
     design: FloatArray | None
+    uncertainty: Uncertainty | None = None
 
     @classmethod
     def of(
@@ -55,6 +59,7 @@ class Optimum:
         problem: ProjectedProblem,
         columns: FloatArray,
         derivatives: FloatArray | None,
+        uncertainty: Uncertainty | None,
     ) -> Optimum:
         """Put together the design from model and background (n_working, 1 + n_functions)."""
         design = None
@@ -63,7 +68,7 @@ class Optimum:
             design = problem.root_weights[:, None] * whole
         blocks = np.unique(block_of[working], return_inverse=True)[1].astype(np.int64)
         bare = replace(evaluate, _last={}, _operators={})
-        return cls(bare, solution, working, settings, blocks, design)
+        return cls(bare, solution, working, settings, blocks, design, uncertainty)
 
     @property
     def n_blocks(self) -> int:

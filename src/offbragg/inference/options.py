@@ -9,7 +9,9 @@ from offbragg.errors import InputError
 SOLVERS = ("auto", "gauss-newton", "truncated-newton", "l-bfgs")
 LOSSES = ("squares", "huber", "poisson")
 RESTRAINTS = ("adp_error", "neighbour_error", "motion_error", "copy_error")
-ERRORS = ("gauss-newton", "bootstrap")
+ERRORS = ("auto", "gauss-newton", "bootstrap", "none")
+# "auto" works errors out for so many numbers at most: each costs a product, once.
+MOST_WITH_ERRORS = 400
 # "auto" solves by Gauss-Newton up to so many numbers: each costs a product a step.
 MOST_DENSE = 30
 # Where no limit is given: steps of Gauss-Newton; maps, products and gradients of other solvers.
@@ -35,7 +37,7 @@ class FitOptions:
     rtol: float = 5e-4
     solver: str = "auto"
     loss: str = "squares"
-    errors: str = "gauss-newton"
+    errors: str = "auto"
     adp_error: float | None = None
     neighbour_error: float | None = None
     motion_error: float | None = None
@@ -66,6 +68,12 @@ class FitOptions:
     def is_dense(self, n_numbers: int) -> bool:
         """Whether so many numbers are solved for by Gauss-Newton, with all derivatives."""
         return self.solver == "gauss-newton" or (self.solver == "auto" and n_numbers <= MOST_DENSE)
+
+    def wants_errors(self, n_numbers: int) -> bool:
+        """Whether errors are worked out of so many numbers."""
+        if self.errors == "auto":
+            return n_numbers <= MOST_WITH_ERRORS
+        return self.errors != "none"
 
     def most_evaluations(self, n_numbers: int) -> int:
         """Maps and derivatives of maps to make at most for so many numbers."""

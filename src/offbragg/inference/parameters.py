@@ -45,7 +45,7 @@ class Chart(ABC):
     def perturbed(self, rng: np.random.Generator) -> FloatArray:
         """Draw another start (n,): as far off as one is when one does not know."""
         lower, upper = self.bounds
-        spread = OTHER_STARTS * self._sizes_of_start
+        spread = OTHER_STARTS * self.sizes
         if np.any(spread == 0):
             raise InputError(
                 f"n_starts: {self.names[0]} starts at 0, so there is no size to draw others by"
@@ -55,8 +55,8 @@ class Chart(ABC):
         return inside
 
     @property
-    def _sizes_of_start(self) -> FloatArray:
-        """What counts as 1 for each number: logarithms and roots have it already."""
+    def sizes(self) -> FloatArray:
+        """What a change by all of itself is for each number; 1 for logarithms and roots."""
         return np.ones(len(self.start))
 
     @abstractmethod
@@ -90,7 +90,8 @@ class Numbers(Chart):
         return self.limits.lower > 0
 
     @property
-    def _sizes_of_start(self) -> FloatArray:
+    def sizes(self) -> FloatArray:
+        """1 for logarithms, else the root mean square at the start."""
         start = self.start
         size = 1.0 if self._is_log else float(np.sqrt(np.mean(start**2)))
         return np.full(len(start), size)
@@ -314,6 +315,12 @@ class ParameterVector:
             If a parameter without bounds starts at zero: it has no size.
         """
         return np.concatenate([np.empty(0), *(chart.perturbed(rng) for chart in self.charts)])
+
+    @property
+    def sizes(self) -> FloatArray:
+        """What a change by all of itself is for each number (n,); 1 where it starts at zero."""
+        sizes = np.concatenate([np.empty(0), *(chart.sizes for chart in self.charts)])
+        return np.where(sizes > 0, sizes, 1.0)
 
     @property
     def names_of_numbers(self) -> tuple[str, ...]:
