@@ -110,11 +110,11 @@ def test_minima_with_empty_voxels_are_minima(level):
 def test_a_start_is_found_where_only_some_scales_make_counts_possible():
     # c, s − 3c and c − 0.3s must be positive, which neither least squares nor a level are.
     diffuse, column = np.array([0.0, 1.0, -0.3]), np.array([1.0, -3.0, 1.0])
-    counts = np.array([30.0, 0.0, 0.0])
+    counts = np.array([0.0, 30.0, 0.0])
     best = LinearPart.of("poisson", counts, np.ones(3), None, column[:, None]).at(diffuse)
-    # The sum of μ is 0.7s − c, least at s = 3c; there 30 log c − 1.1c is to be the largest.
-    assert_allclose(best.coefficients, 30 / 1.1, rtol=RTOL_FLOOR)
-    assert best.scale == pytest.approx(90 / 1.1, rel=RTOL_FLOOR)
+    # Best on the edge c = 0.3s; there 30 log s − 0.4s is to be the largest.
+    assert best.scale == pytest.approx(75.0, rel=RTOL_FLOOR)
+    assert_allclose(best.coefficients, 22.5, rtol=RTOL_FLOOR)
 
 
 # --- 4 invariances -------------------------------------------------------
