@@ -40,7 +40,7 @@ class ProjectedProblem:
     ) -> ProjectedProblem:
         """Weight by 1/σ² (by 1 without σ) and take the background out of the data."""
         root_weights = np.ones(len(intensity)) if sigma is None else 1.0 / sigma
-        orthonormal = _orthonormal(basis * root_weights[:, None])
+        orthonormal = orthonormal_range(basis * root_weights[:, None])
         problem = cls(np.empty(0), root_weights, orthonormal)
         return cls(problem.project(root_weights * intensity), root_weights, orthonormal)
 
@@ -109,8 +109,8 @@ def background_coefficients(
     return np.asarray(solution, dtype=np.float64)
 
 
-def _orthonormal(matrix: FloatArray) -> FloatArray:
-    """Orthonormal basis of the range of a matrix, whatever its rank."""
+def orthonormal_range(matrix: FloatArray) -> FloatArray:
+    """Orthonormal basis (n, rank) of the range of a matrix (n, m), whatever its rank."""
     if matrix.shape[1] == 0:
         return matrix
     norms = np.linalg.norm(matrix, axis=0)

@@ -11,6 +11,7 @@ import numpy as np
 from offbragg.conventions import TWO_PI, BoolArray, FloatArray
 from offbragg.errors import InputError
 from offbragg.inference.evaluator import Evaluator
+from offbragg.inference.losses import HUBER
 from offbragg.inference.objective import ProjectedProblem, background_coefficients
 from offbragg.inference.options import FitOptions
 from offbragg.inference.smooth import SmoothFunctions
@@ -23,9 +24,8 @@ logger = logging.getLogger(__name__)
 
 # A map that varies less than this beyond its background, as a fraction, is rounding.
 LEAST_VARIATION = 1e-7
-# A robust loss: residuals beyond so many standard deviations count less (95 % efficient for normal
-# errors); rounds of weighted fits at most, and the change of weights that ends them.
-HUBER, MOST_ROUNDS, SAME_TRUST = 1.345, 6, 0.02
+# A robust loss: rounds of weighted fits at most, and the change of weights that ends them.
+MOST_ROUNDS, SAME_TRUST = 6, 0.02
 
 
 # Where a fit expects fewer photons than this share of its shell's mean, so many are expected.
