@@ -208,5 +208,5 @@ def test_few_blocks_and_missing_derivatives_are_named(observe, structure, indepe
     bare = replace(independent, optimum=replace(independent.optimum, design=None))
     with pytest.raises(InputError, match="no derivatives are at hand for so many numbers: refit=T"):
         bootstrap(bare)
-    with pytest.raises(InputError, match="errors must be one of auto gauss-newton bootstrap none, got 'no'"):
+    with pytest.raises(InputError, match="one of auto gauss-newton bootstrap none, got 'no'"):
         fit(observe(0), structure, TRUTH, errors="no")
