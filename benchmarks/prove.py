@@ -4,7 +4,7 @@ import sys
 
 from benchmarks.results import parts_asked, run_all, size_asked
 
-PARTS = ["splat", "accuracy", "physics", "exposed", "recovery", "selection", "snase"]
+PARTS = ["splat", "accuracy", "physics", "exposed", "recovery", "low_rank", "selection", "snase"]
 
 if __name__ == "__main__":
     sys.exit(run_all("prove", parts_asked(PARTS), size_asked()))

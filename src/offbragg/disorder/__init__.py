@@ -2,7 +2,7 @@
 
 from offbragg.disorder.base import DisorderModel, Parameter, SumOfModels
 from offbragg.disorder.bases import basis_of, start_in_basis
-from offbragg.disorder.basis import BasisCovariance
+from offbragg.disorder.basis import BasisCovariance, principal_components
 from offbragg.disorder.bodies import bodies_of, tls_basis
 from offbragg.disorder.correlations import covariance_by_distance
 from offbragg.disorder.covariance import Covariance
@@ -38,6 +38,7 @@ __all__ = [
     "bodies_of",
     "compare_gaussian",
     "covariance_by_distance",
+    "principal_components",
     "principal_motions",
     "residue_correlations",
     "smooth_fields",

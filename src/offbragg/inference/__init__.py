@@ -2,6 +2,7 @@
 
 from offbragg.inference.bootstrap import Bootstrap, bootstrap
 from offbragg.inference.covariance_objective import CovarianceObjective
+from offbragg.inference.first_order import start_from_map
 from offbragg.inference.fitting import fit
 from offbragg.inference.infer import infer_covariance
 from offbragg.inference.inferred import InferredCovariance, Score
@@ -25,4 +26,5 @@ __all__ = [
     "pair_errors",
     "rank_models",
     "standard_models",
+    "start_from_map",
 ]
