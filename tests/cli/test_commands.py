@@ -295,6 +295,19 @@ def test_fit_of_a_covariance_in_a_basis(call, work, tmp_path, monkeypatch, basis
     assert np.linalg.eigvalsh(found["value"])[0] > -1e-9
 
 
+def test_fit_of_motions_of_low_rank(call, refused, work, tmp_path):
+    """Beside others too; and not of a model without a basis."""
+    asked = ("--basis", "tls", "--rank", 1, "--max-evaluations", 2, "--json")
+    whole = call("fit", work / "coarse.h5", work / "s.pdb", "-o", tmp_path / "fit", "--model",
+                 "covariance", "--model", "free-adps", *asked).json  # fmt: skip
+    found = whole["result"]["parameters"]["covariance.factor"]["value"]
+    assert np.shape(found) == (read_structure(work / "s.pdb").n_atoms, 3, 1)
+    message = refused("fit", work / "coarse.h5", work / "s.pdb", "-o", tmp_path / "x", *LIQUID,
+                      "--rank", 1)  # fmt: skip
+    assert "--rank needs --model covariance with --basis" in message
+    assert not (tmp_path / "x").exists()
+
+
 def test_infer(call, work, tmp_path):
     out = tmp_path / "inferred"
     whole = call("infer", work / "coarse.h5", work / "s.pdb", "-o", out, *LIQUID, "--harmonics", 0,

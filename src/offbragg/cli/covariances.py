@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from offbragg.cli.arrays import read_numbers
+from offbragg.cli.fit_options import RefineOptions
 from offbragg.cli.model_options import ModelOptions
 from offbragg.conventions import FloatArray, IntArray
 from offbragg.crystal.structure import AtomicStructure
-from offbragg.disorder import Covariance, DisorderModel, bodies_of
+from offbragg.disorder import BasisCovariance, Covariance, DisorderModel, bodies_of
 from offbragg.disorder.bases import KINDS_OF_BASES, basis_of, start_in_basis
 from offbragg.disorder.bodies import KINDS_OF_BODIES
 from offbragg.errors import InputError
+from offbragg.inference import low_rank_start
+from offbragg.maps.diffuse_map import DiffuseMap
 
 
 def covariance_model(options: ModelOptions, structure: AtomicStructure) -> DisorderModel:
@@ -37,6 +40,34 @@ def covariance_model(options: ModelOptions, structure: AtomicStructure) -> Disor
         return Covariance(read_numbers("--covariance", options.covariance))
     factor = options.covariance_factor or Path()
     return Covariance(factor=read_numbers("--covariance-factor", factor))
+
+
+def freed_in_rank(
+    model: DisorderModel,
+    observed: DiffuseMap,
+    structure: AtomicStructure,
+    choice: RefineOptions,
+) -> DisorderModel:
+    """Put the largest motions that a map shows in a model's basis in its place, each atom's free.
+
+    Raises
+    ------
+    InputError
+        If no model has a basis, or as `low_rank_start`.
+    """
+    models = getattr(model, "models", (model,))
+    with_basis = [m for m in models if isinstance(m, BasisCovariance)]
+    if not with_basis or choice.rank is None:
+        raise InputError("--rank needs --model covariance with --basis")
+    share = 0.7 if len(models) == 1 else 0.5  # the other motions have theirs
+    freed = low_rank_start(
+        observed, structure, choice.rank, basis=with_basis[0].basis, share=share,
+        d_min=choice.d_min, d_max=choice.d_max, background=choice.background,
+    )  # fmt: skip
+    total, *others = (freed if m is with_basis[0] else m for m in models)
+    for other in others:
+        total = total + other
+    return total
 
 
 def _check_alone(options: ModelOptions) -> None:

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from offbragg.inference.ranking import STANDARD_MODELS
 
 # What `fit` and `rank_models` are not told by these names.
-_NOT_PASSED = ("refine", "mask", "seed", "models")
+_NOT_PASSED = ("refine", "mask", "seed", "models", "rank")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +85,9 @@ class RefineOptions(VoxelOptions):
         Restrain the model's mean U to be little [Å²]: favours few modes.
     copy_error : float or None
         Restrain chains of the same residues to move alike within [Å²].
+    rank : int or None
+        Covariance with --basis: start from the largest motions in it that the map shows, so many,
+        and fit each atom's part in them.
     """
 
     refine: tuple[str, ...] | None = None
@@ -101,6 +104,7 @@ class RefineOptions(VoxelOptions):
     neighbour_error: float | None = None
     motion_error: float | None = None
     copy_error: float | None = None
+    rank: int | None = None
 
 
 @Parameter(name="*")

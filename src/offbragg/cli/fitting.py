@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from offbragg.cli.arrays import read_booleans
 from offbragg.cli.console import BarProgress, Outcome
+from offbragg.cli.covariances import freed_in_rank
 from offbragg.cli.fit_options import RankOptions, RefineOptions, passed_on
 from offbragg.cli.model_options import ModelOptions
 from offbragg.cli.models import load_model
@@ -67,6 +68,8 @@ def fit(
     atoms_read, start = load_model(
         structure, atoms or StructureOptions(), model, adps=choice.adps, for_fit=True
     )
+    if choice.rank is not None:
+        start = freed_in_rank(start, observed, atoms_read, choice)
     outputs = output_files(
         output,
         {
