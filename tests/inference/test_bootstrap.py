@@ -18,6 +18,8 @@ N_RESAMPLES = 400
 SAME_ERROR = 0.2
 # One step against a fit, in errors: second order in these.
 ONE_STEP = 0.1
+# Where a solver stops, from where a step would lead on, as a fraction of the vector.
+STAYS = 2e-3
 # Two fits that end within the solver's tolerance of each other.
 SAME_FIT = 2e-3
 # Blocks of about five voxels with as much variance in common as each has by itself.
@@ -42,6 +44,20 @@ def test_errors_of_independent_noise_are_those_of_gauss_newton(independent):
     assert found.n_blocks == independent.statistics["working"]["n_unique"]
     assert_allclose(errors_of(found), errors_of(independent), rtol=SAME_ERROR)
     assert_allclose(found.correlations, independent.correlations, atol=0.15)
+
+
+def test_restraints_count_in_a_step_as_they_did_in_the_fit(observe, structure):
+    """One step with all weights as they were leads nowhere; without restraints, far."""
+    options = {"held_out": 0.0, "block_edge": 1, "rtol": 1e-5}
+    start = RigidBody(0.1)
+    observed = observe(0, level=0.05)
+    result = fit(observed, structure, start, adp_error=0.003, **options)
+    optimum = result.optimum
+    same, _ = optimum.step(np.ones(optimum.n_blocks))
+    free, _ = replace(optimum, expected=None).step(np.ones(optimum.n_blocks))
+    size = np.abs(optimum.solution.x).max()
+    assert_allclose(same, optimum.solution.x, atol=STAYS * size)
+    assert np.abs(free - optimum.solution.x).max() > 10 * STAYS * size
 
 
 def test_errors_are_larger_where_voxels_of_a_block_share_their_noise(truth, structure):

@@ -122,12 +122,15 @@ class RankOptions(VoxelOptions):
         Model that gains are counted from; liquid-like if compared, else the first, if not given.
     null : bool
         Judge every model on a wrongly indexed map too: what its CC must exceed. Twice the time.
+    refit : bool
+        Fit anew without every fold, or else one Gauss-Newton step from the fit to all: quicker.
     """
 
     models: tuple[Literal[STANDARD_MODELS], ...] | None = None  # type: ignore[valid-type]
     n_folds: int = 5
     reference: Literal[STANDARD_MODELS] | None = None  # type: ignore[valid-type]
     null: Annotated[bool, Parameter(negative="")] = False
+    refit: bool = True
 
 
 def passed_on(choice: VoxelOptions) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,12 +14,14 @@ from offbragg.inference.data import FitData
 from offbragg.inference.evaluator import Evaluator
 from offbragg.inference.held_out import blocks_of, choose_folds
 from offbragg.inference.jackknife import correlation_without_blocks
+from offbragg.inference.optimum import Optimum
 from offbragg.inference.options import FitOptions
 from offbragg.inference.parameters import ParameterVector
-from offbragg.inference.solve import coefficients_of, solve, unsolved
+from offbragg.inference.restraints import restraints_of
+from offbragg.inference.solve import Solution, coefficients_of, problem_of, solve, unsolved
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.maps.shells import isotropic_shells, shell_mean
-from offbragg.runtime import Progress
+from offbragg.runtime import SILENT, Progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,56 +94,91 @@ class CrossValidation:
         blocks, _ = blocks_of(data.voxels.hkl, rotations, edge)
         return cls(structure, data, settings, folds, blocks)
 
-    def run(self, model: DisorderModel, progress: Progress) -> CrossValidated:
-        """Fit to all voxels, then without each fold, and judge each on what it has not seen."""
+    def run(self, model: DisorderModel, progress: Progress, *, refit: bool) -> CrossValidated:
+        """Fit to all voxels, then without each fold, and judge each on what it has not seen.
+
+        Not ``refit``: without a fold by one Gauss–Newton step from the fit to all, where there are
+        derivatives for it.
+        """
         every = np.ones(len(self.folds), dtype=bool)
         vector = self._vector(model)
-        whole, start, converged = self._fitted(vector, every, vector.start)
+        evaluate = self._evaluator(vector)
+        whole = self._solved(evaluate, every, vector.start)
+        optimum = None
+        if len(whole.x) and not refit and self.settings.is_dense(len(whole.x)):
+            optimum = self._optimum(evaluate, whole)
         progress.step()
         predicted = np.empty(len(self.folds))
         by_fold = []
         for fold in range(int(self.folds.max()) + 1):
             held = self.folds == fold
-            values, _, _ = self._fitted(vector, ~held, start)
+            if optimum is None:
+                solution = self._solved(evaluate, ~held, whole.x)
+            else:
+                solution = self._stepped(optimum, ~held)
+            values = self._predicted(evaluate, ~held, solution)
             predicted[held] = values[held]
             by_fold.append(self._correlation(values, held)[0])
             progress.step()
         cc, without = self._correlation(predicted, every)
         return CrossValidated(
-            model=vector.model_at(start) if len(start) else model,
-            n_numbers=len(start),
+            model=vector.model_at(whole.x) if len(whole.x) else model,
+            n_numbers=len(whole.x),
             cc=cc,
             without=without,
-            cc_working=self._correlation(whole, every)[0],
+            cc_working=self._correlation(self._predicted(evaluate, every, whole), every)[0],
             cc_by_fold=np.array(by_fold),
-            converged=converged,
+            converged=whole.converged,
         )
+
+    def _evaluator(self, vector: ParameterVector) -> Evaluator:
+        unit = vector.model.coherent_unit(self.structure)
+        return Evaluator(
+            self.structure, vector, self.data, self.settings.adps,
+            bool(self.settings.voxel_average), self.settings.rtol, SILENT,
+            restraints_of(unit, **self.settings.expected_departures()),
+        )  # fmt: skip
 
     def _vector(self, model: DisorderModel) -> ParameterVector:
         if not model.refinable:
             return ParameterVector(model, ())
         return ParameterVector.of(model, None, model.coherent_unit(self.structure))
 
-    def _fitted(
-        self, vector: ParameterVector, working: BoolArray, start: FloatArray
-    ) -> tuple[FloatArray, FloatArray, bool]:
-        """Predicted anisotropic parts, the vector, and whether the fit converged."""
-        evaluate = Evaluator(
-            self.structure, vector, self.data, self.settings.adps,
-            bool(self.settings.voxel_average), self.settings.rtol,
-        )  # fmt: skip
+    def _solved(self, evaluate: Evaluator, working: BoolArray, start: FloatArray) -> Solution:
         if len(start):
-            solution = solve(evaluate, working, start, self.settings)
-        elif self.settings.harmonics:
-            solution = unsolved(evaluate, working, self.settings)
-        else:  # nothing to fit that an anisotropic part would show
-            return self._less_isotropic(evaluate(start)), start, True
+            return solve(evaluate, working, start, self.settings)
+        return unsolved(evaluate, working, self.settings)
+
+    def _optimum(self, evaluate: Evaluator, whole: Solution) -> Optimum:
+        """The fit to all voxels with its derivatives."""
+        every = np.ones(len(self.folds), dtype=bool)
+        columns, _ = coefficients_of(evaluate, every, whole)
+        problem = problem_of(evaluate, every, whole.background, whole.trust)
+        return Optimum.of(
+            evaluate, whole, every, self.settings, self.blocks, problem, columns,
+            evaluate.derivatives(whole.x),
+        )  # fmt: skip
+
+    def _stepped(self, optimum: Optimum, working: BoolArray) -> Solution:
+        """Where one step from the fit to all leads without some blocks."""
+        multiplicity = np.zeros(optimum.n_blocks)
+        multiplicity[optimum.blocks[working]] = 1.0
+        x, scale = optimum.step(multiplicity)
+        background = self.data.smooth(self.settings.background, self.settings.harmonics, working)
+        whole = optimum.solution
+        return replace(whole, x=x, scale=scale, background=background, trust=whole.trust[working])
+
+    def _predicted(self, evaluate: Evaluator, working: BoolArray, solution: Solution) -> FloatArray:
+        """Anisotropic parts (n_unique,), coefficients from the working voxels."""
+        if not len(solution.x) and not self.settings.harmonics:
+            # Nothing to fit that an anisotropic part would show.
+            return self._less_isotropic(evaluate(solution.x))
         columns, coefficients = coefficients_of(evaluate, working, solution)
         n_directional = solution.background.n_directional
         varying = coefficients[0] * columns[:, 0]
         if n_directional:
             varying = varying + columns[:, -n_directional:] @ coefficients[-n_directional:]
-        return self._less_isotropic(varying), solution.x, solution.converged
+        return self._less_isotropic(varying)
 
     def _less_isotropic(self, values: FloatArray) -> FloatArray:
         """Predictions (n_unique,) less their own isotropic part.

@@ -36,6 +36,8 @@ class Optimum:
     design : ndarray, shape (n_working, 1 + n_functions + n_vector), or None
         √ω times the derivatives of scale · model + background by the scale, the background and
         the solver's vector. None where derivatives were not worked out.
+    expected : ndarray, shape (n_rows, 1 + n_vector), or None
+        Residuals of the restraints, as they counted, and their derivatives; with ``design``.
     uncertainty : Uncertainty or None
         Of the vector, restraints counted in.
     """
@@ -46,6 +48,7 @@ class Optimum:
     settings: FitOptions
     blocks: IntArray
     design: FloatArray | None
+    expected: FloatArray | None = None
     uncertainty: Uncertainty | None = None
 
     @classmethod
@@ -59,16 +62,20 @@ class Optimum:
         problem: ProjectedProblem,
         columns: FloatArray,
         derivatives: FloatArray | None,
-        uncertainty: Uncertainty | None,
+        uncertainty: Uncertainty | None = None,
     ) -> Optimum:
         """Put together the design from model and background (n_working, 1 + n_functions)."""
-        design = None
+        design = expected = None
         if derivatives is not None:
             whole = np.concatenate([columns, solution.scale * derivatives], axis=1)
             design = problem.root_weights[:, None] * whole
+            x = solution.x
+            expected = solution.unit * np.column_stack(
+                [evaluate.expected(x), evaluate.expected_derivatives(x)]
+            )
         blocks = np.unique(block_of[working], return_inverse=True)[1].astype(np.int64)
         bare = replace(evaluate, _last={}, _operators={})
-        return cls(bare, solution, working, settings, blocks, design, uncertainty)
+        return cls(bare, solution, working, settings, blocks, design, expected, uncertainty)
 
     @property
     def n_blocks(self) -> int:
@@ -87,7 +94,8 @@ class Optimum:
     def step(self, multiplicity: FloatArray) -> tuple[FloatArray, float]:
         """Vector and scale after one Gauss–Newton step with other weights.
 
-        The least squares of scale, background and vector together, linear about the optimum.
+        The least squares of scale, background and vector together, linear about the optimum;
+        restraints count as they did.
 
         Parameters
         ----------
@@ -96,14 +104,19 @@ class Optimum:
         """
         scaled, norms = self._scaled
         weighted = multiplicity[self.blocks][:, None] * scaled
-        values, vectors = np.linalg.eigh(weighted.T @ scaled)
+        normal, right = weighted.T @ scaled, weighted.T @ self.solution.residuals
+        n_vector = len(self.solution.x)
+        own = slice(len(norms) - n_vector, None)
+        if self.expected is not None:
+            rows = self.expected[:, 1:] / norms[own]
+            normal[own, own] += rows.T @ rows
+            right[own] -= rows.T @ self.expected[:, 0]
+        values, vectors = np.linalg.eigh(normal)
         is_known = values > _LEAST_SINGULAR**2 * values[-1]
         known = vectors[:, is_known]
-        right = known.T @ (weighted.T @ self.solution.residuals)
-        change = known @ (right / values[is_known]) / norms
+        change = known @ (known.T @ right / values[is_known]) / norms
         lower, upper = self.evaluate.vector.bounds
-        n_vector = len(self.solution.x)
-        moved = self.solution.x + change[len(change) - n_vector :]
+        moved = self.solution.x + change[own]
         return np.clip(moved, lower, upper), self.solution.scale + float(change[0])
 
     def refit(self, multiplicity: FloatArray) -> tuple[FloatArray, float]:

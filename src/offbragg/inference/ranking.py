@@ -126,7 +126,7 @@ def standard_models(
     return {name: starts[name] for name in chosen}
 
 
-def rank_models(
+def rank_models(  # noqa: PLR0913 - one keyword an option, as users write them
     observed: DiffuseMap,
     structure: AtomicStructure,
     models: Mapping[str, DisorderModel],
@@ -134,6 +134,7 @@ def rank_models(
     n_folds: int = 5,
     reference: str | None = None,
     null: bool = False,
+    refit: bool = True,
     mask: ArrayLike | None = None,
     rng: np.random.Generator | None = None,
     progress: Progress = SILENT,
@@ -155,6 +156,10 @@ def rank_models(
     null : bool
         Fit and judge every model on a wrongly indexed map too, see `wrongly_indexed`. Twice the
         time.
+    refit : bool
+        Fit anew without every fold. Otherwise one Gauss–Newton step from the fit to all, where that
+        was by Gauss–Newton: several times quicker, and the same to second order in what a fold
+        changes.
     mask : array of bool, of the map's shape, optional
         True: left out, as in `fit`.
     rng : numpy.random.Generator, optional
@@ -177,7 +182,8 @@ def rank_models(
 
     Notes
     -----
-    n_folds + 1 fits a model; those of folds start from the fit to all. Standard errors are those of
+    n_folds + 1 fits a model; those of folds start from the fit to all. Without ``refit`` one fit,
+    its derivatives, and n_folds maps. Standard errors are those of
     the correlations over the given predictions: that the fits of folds share most of their voxels
     is not in them.
 
@@ -209,9 +215,9 @@ def rank_models(
     if null:
         wrong = CrossValidation.of(wrongly_indexed(observed), structure, settings, n_folds, rng)
     progress.start("rank", len(models) * (n_folds + 1) * (2 if null else 1))
-    found = {name: right.run(model, progress) for name, model in models.items()}
+    found = {name: right.run(model, progress, refit=refit) for name, model in models.items()}
     floors = {
-        name: None if wrong is None else wrong.run(model, progress).cc
+        name: None if wrong is None else wrong.run(model, progress, refit=refit).cc
         for name, model in models.items()
     }
     ranked = [_beside(name, found, reference, floors[name]) for name in found]

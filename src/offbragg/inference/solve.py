@@ -53,6 +53,8 @@ class Solution:
         Why it stopped.
     is_stopped : bool
         Whether time was up or it was interrupted.
+    unit : float
+        What a restraint's residual of one expected departure counted as.
     """
 
     x: FloatArray
@@ -63,6 +65,7 @@ class Solution:
     converged: bool
     message: str
     is_stopped: bool = False
+    unit: float = 1.0
 
     @property
     def misfit(self) -> float:
@@ -122,7 +125,9 @@ def solve(
     if at_bound:
         message += f" At a bound: {', '.join(at_bound)}."
     converged = run.converged and not at_bound
-    return Solution(x, background, residuals, scale, before, converged, message, run.is_stopped)
+    return Solution(
+        x, background, residuals, scale, before, converged, message, run.is_stopped, whole.unit
+    )
 
 
 def unsolved(evaluate: Evaluator, working: BoolArray, settings: FitOptions) -> Solution:
