@@ -4,7 +4,17 @@ import sys
 
 from benchmarks.results import parts_asked, run_all, size_asked
 
-PARTS = ["splat", "accuracy", "physics", "exposed", "recovery", "low_rank", "selection", "snase"]
+PARTS = [
+    "splat",
+    "accuracy",
+    "physics",
+    "exposed",
+    "recovery",
+    "low_rank",
+    "selection",
+    "snase",
+    "ranked",
+]
 
 if __name__ == "__main__":
     sys.exit(run_all("prove", parts_asked(PARTS), size_asked()))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks.results import ROOT, SHARED_DATA, Limit, finish, size_asked
-from offbragg import LiquidLike, import_map, merge, read_structure
+from offbragg import AtomicStructure, LiquidLike, import_map, merge, read_structure
 from offbragg.crystal.symmetry import laue_rotations
 from offbragg.inference import InferredCovariance, fit, infer_covariance
 from offbragg.inference.held_out import blocks_of
@@ -54,6 +54,13 @@ def off_diagonal(found: InferredCovariance) -> np.ndarray:
     return change[np.triu_indices(len(change), 1)]
 
 
+def nuclease(*, small: bool) -> tuple[DiffuseMap, AtomicStructure]:
+    """The measured map and its structure; small: a third of the molecule, still like the map."""
+    observed = merge(import_map(FOLDER / "maps/snc_map.npz", space_group="P 41"), "4/m").map
+    structure = read_structure(FOLDER / "model/4wor.pdb").select("not water and not hydrogen")
+    return observed, structure.select("resid 6-50") if small else structure
+
+
 def main() -> None:
     """Infer, and take the figures apart."""
     if not FOLDER.is_dir():
@@ -61,10 +68,7 @@ def main() -> None:
         return
     small = size_asked() == "small"
     d_min = 3.2 if small else 1.65
-    observed = merge(import_map(FOLDER / "maps/snc_map.npz", space_group="P 41"), "4/m").map
-    structure = read_structure(FOLDER / "model/4wor.pdb").select("not water and not hydrogen")
-    if small:  # a third of the molecule: quick, and still like the map
-        structure = structure.select("resid 6-50")
+    observed, structure = nuclease(small=small)
     limits = {"d_min": d_min, "d_max": D_MAX, "block_edge": 4 if small else 6}
     start = LiquidLike(0.47, 11.5)
     options = {"n_resamples": 2 if small else 20, "n_folds": 2 if small else 5}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from offbragg import HklGrid, LiquidLike, MissingFileError, fit, simulate
+from offbragg import HklGrid, LiquidLike, MissingFileError, RigidBody, fit, simulate
 from offbragg.made_crystal import make_peptide
 from offbragg.report import Page, write_fit_report
 from offbragg.report.page import show
@@ -189,6 +189,28 @@ def test_a_fit_that_did_not_converge_stands_out(tmp_path):
     (note,) = re.findall(r'<p class="note">(.*?)</p>', text)
     assert note.startswith("Not converged: ")
     assert "does not resemble the map" in note
+
+
+def test_what_a_coarse_map_does_not_determine_is_said(tmp_path):
+    """Turning and screw at 7 Å, amid noise; at 2.6 Å no more than the diagonal of the screw."""
+    peptide = make_peptide("GASM", u=0.1, cell=(16, 24, 18, 90, 100, 90))
+    screw = 0.003 * np.array([[0.0, 1.0, 0.5], [-0.5, 0.0, 1.0], [1.0, 0.5, 0.0]])
+    truth = RigidBody(np.diag([0.12, 0.06, 0.08]), 0.004 * np.eye(3), screw)
+    said = {}
+    for d_min, noise in ((7.0, 0.5), (2.6, 0.02)):
+        made = simulate(peptide, truth, HklGrid.from_resolution(peptide.cell, d_min))
+        rng = np.random.default_rng(0)
+        sigma = np.full(made.grid.shape, noise * np.nanmean(made.intensity))
+        noisy = made.intensity + sigma * rng.normal(size=sigma.shape)
+        observed = replace(made, intensity=noisy, sigma=sigma)
+        result = fit(observed, peptide, truth, held_out=0.0, max_evaluations=24, background="none")
+        write_fit_report(tmp_path / "fit.html", observed, result)
+        text = (tmp_path / "fit.html").read_text(encoding="utf-8")
+        said[d_min] = result.told_undetermined
+        assert said[d_min] in text
+    assert re.search(r"Not determined by this map: .*screw", said[7.0])
+    assert re.search(r"Not told from zero, .*libration", said[7.0])
+    assert said[2.6] == "Not determined by this map: screw (3 of 9 numbers)."
 
 
 # --- 5 errors ------------------------------------------------------------

@@ -102,7 +102,8 @@ def fit(
     if found.residues is not None and write_motions(modes, found.model, atoms_read, choice.adps):
         outputs["modes"] = modes
     write_fit_report(outputs["report"], observed, found)
-    return Outcome(figures, outputs, found.message, _tables(found))
+    text = " ".join(filter(None, (found.message, found.told_undetermined)))
+    return Outcome(figures, outputs, text, _tables(found))
 
 
 def write_motions(path: Path, model: DisorderModel, structure: AtomicStructure, adps: str) -> bool:
@@ -126,6 +127,7 @@ def _figures(found: FitResult) -> dict[str, object]:
         "n_numbers": found.n_numbers,
         "n_determined": found.n_determined,
         "spectrum": found.spectrum,
+        "undetermined": found.told_undetermined,
         "model": repr(found.model),
         "statistics": found.statistics,
         "converged": found.converged,

@@ -122,3 +122,29 @@ class FitResult:
     n_evaluations: int
     optimum: Optimum
     starts: tuple[StartReached, ...] = ()
+
+    @property
+    def told_undetermined(self) -> str:
+        """What the map does not say, in words; empty where it says all.
+
+        Numbers whose standard error is infinite, and parameters of which no number is above two
+        errors. A factor P of V is left out: it may be turned within its columns, which moves
+        nothing, and `pair_errors` tells of V.
+        """
+        unknown, small = [], []
+        for name, p in self.parameters.items():
+            if name.rpartition(".")[2] == "factor":
+                continue
+            rows = p.numbers(name)
+            n_open = sum(np.isinf(error) for _, _, error, _ in rows)
+            if n_open:
+                unknown.append(f"{name} ({n_open} of {len(rows)} numbers)")
+            known = [(value, error) for _, value, error, _ in rows if np.isfinite(error)]
+            if known and all(abs(value) < 2.0 * error for value, error in known):
+                small.append(name)
+        parts = []
+        if unknown:
+            parts.append(f"Not determined by this map: {', '.join(unknown)}.")
+        if small:
+            parts.append(f"Not told from zero, all below two errors: {', '.join(small)}.")
+        return " ".join(parts)

@@ -57,6 +57,8 @@ def add_fit(page: Page, observed: DiffuseMap, result: FitResult) -> None:
             f"{result.n_numbers} numbers were refined; the map determines about "
             f"{result.n_determined:.1f} of them. An infinite error: not determined."
         )
+    if result.told_undetermined:
+        page.note(result.told_undetermined)
     say = page.text if result.converged else page.note
     say(f"{'Converged' if result.converged else 'Not converged'}: {result.message}")
     sets = {name: s for name, s in result.statistics.items() if s is not None}
