@@ -32,7 +32,7 @@ demo: $(READY)
 # Matrices in tests are small: a second thread for them costs more than it brings.
 test: export OPENBLAS_NUM_THREADS = 1
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check .
