@@ -10,9 +10,11 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-# Columns of the sums of a voxel.
+# Columns of the sums of a voxel; those beyond N_SUMS only where sums have WIDE columns.
 SUM_INTENSITY, SUM_VARIANCE, SUM_FACTOR, SUM_WEIGHT = 0, 1, 2, 3
 N_SUMS = 4
+SUM_EXPECTED, SUM_X, SUM_Y = 4, 5, 6
+WIDE = 7
 
 
 @njit(cache=True, nogil=True)
@@ -93,12 +95,15 @@ def accumulate_pixels(pixels, motion, grid, bragg, voxels):
     Parameters, all tuples: pixels, of photons (n_pixels,), directions (n_pixels, 3) and κ
     (n_pixels,), float32, and the image's scale; motion, of the transform in the middle of the
     image and its change over the image; grid, of first (3,) float64, shape (3,) int64, sampling
-    (3,) float64; bragg, see `is_near_node` (radius 0: none); voxels, of sums (n_voxels, N_SUMS)
-    float64 and counts (n_voxels,) int32, changed in place.
+    (3,) float64; bragg, see `is_near_node` (radius 0: none); voxels, of sums (n_voxels, N_SUMS or
+    WIDE) floats and counts (n_voxels,) int32, changed in place, and for WIDE ones of touched
+    (n_voxels,) int64, the voxels that got their first pixel, how many those are (1,), and axes
+    (2, 3) that directions are noted along.
     """
     photons, directions, factors, scale = pixels
     (m, v), (dm, dv) = motion
-    sums, counts = voxels
+    sums, counts, touched, n_touched, axes = voxels
+    is_wide = sums.shape[1] == WIDE
     first, shape, sampling = grid
     radius = bragg[0]
     n_h, n_k, n_l = shape
@@ -132,6 +137,13 @@ def accumulate_pixels(pixels, motion, grid, bragg, voxels):
         sums[voxel, 1] += count * factor * factor
         sums[voxel, 2] += factor * factor
         sums[voxel, 3] += 1.0
+        if is_wide:
+            if counts[voxel] == 0:
+                touched[n_touched[0]] = voxel
+                n_touched[0] += 1
+            sums[voxel, 4] += factor
+            sums[voxel, 5] += x * axes[0, 0] + y * axes[0, 1] + z * axes[0, 2]
+            sums[voxel, 6] += x * axes[1, 0] + y * axes[1, 1] + z * axes[1, 2]
         counts[voxel] += 1
 
 
@@ -147,7 +159,8 @@ def accumulate_samples(pixels, motion, grid, bragg, voxels, samples):
     """
     photons, directions, factors, scale = pixels
     (m, v), (dm, dv) = motion
-    sums, counts = voxels
+    sums, counts, touched, n_touched, axes = voxels
+    is_wide = sums.shape[1] == WIDE
     first, shape, sampling = grid
     steps, nearness, matrices, vectors = samples
     radius = bragg[0]
@@ -205,4 +218,11 @@ def accumulate_samples(pixels, motion, grid, bragg, voxels, samples):
             sums[voxel, 1] += w * w * count * factor * factor
             sums[voxel, 2] += w * w * factor * factor
             sums[voxel, 3] += w
+            if is_wide:
+                if counts[voxel] == 0:
+                    touched[n_touched[0]] = voxel
+                    n_touched[0] += 1
+                sums[voxel, 4] += w * w * factor
+                sums[voxel, 5] += w * (x * axes[0, 0] + y * axes[0, 1] + z * axes[0, 2])
+                sums[voxel, 6] += w * (x * axes[1, 0] + y * axes[1, 1] + z * axes[1, 2])
             counts[voxel] += 1

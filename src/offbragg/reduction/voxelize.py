@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from offbragg.conventions import BoolArray, FloatArray
+from offbragg.conventions import BoolArray, FloatArray, IntArray
 from offbragg.crystal.grid import HklGrid
 from offbragg.errors import InputError
 from offbragg.reduction._kernels import (
@@ -28,6 +28,7 @@ from offbragg.reduction._kernels import (
     SUM_INTENSITY,
     SUM_VARIANCE,
     SUM_WEIGHT,
+    WIDE,
     accumulate_pixels,
     accumulate_samples,
 )
@@ -43,23 +44,46 @@ _VOXELS_AT_ONCE = 1_000_000
 
 @dataclass(frozen=True, eq=False)
 class Accumulator:
-    """The sums of all voxels of a grid, over one half of the images. One thread may add to it.
+    """The sums of all voxels of a grid, over some of the images. One thread may add to it.
 
     Attributes
     ----------
-    sums : ndarray, shape (n_voxels, 4), float64
-        Σ w I, Σ w² c κ², Σ w² κ² and Σ w of each voxel, in the order of the grid.
+    sums : ndarray, shape (n_voxels, 4 or 7), float64 or float32
+        Σ w I, Σ w² c κ², Σ w² κ² and Σ w of each voxel, in the order of the grid; for a wedge also
+        Σ w² κ, and Σ w times the direction along two axes.
     counts : ndarray, shape (n_voxels,), int32
         Pixels that added to each voxel.
+    touched, n_touched : ndarray, shapes (n_voxels,) and (1,), int64
+        For a wedge: the voxels that have pixels, and how many they are.
+    axes : ndarray, shape (2, 3), float64
+        For a wedge: the two directions.
     """
 
-    sums: FloatArray
+    sums: NDArray[np.floating[Any]]
     counts: NDArray[np.int32]
+    touched: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    n_touched: IntArray = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
+    axes: FloatArray = field(default_factory=lambda: np.zeros((2, 3)))
 
     @classmethod
     def empty(cls, grid: HklGrid) -> Accumulator:
         """Start with nothing."""
         return cls(np.zeros((grid.size, N_SUMS)), np.zeros(grid.size, dtype=np.int32))
+
+    @classmethod
+    def of_wedge(cls, grid: HklGrid, axes: FloatArray) -> Accumulator:
+        """Start with nothing, to keep what tells one wedge's pixels from another's.
+
+        float32: a wedge adds some hundred pixels to a voxel at most.
+        """
+        return cls(
+            np.zeros((grid.size, WIDE), dtype=np.float32), np.zeros(grid.size, dtype=np.int32),
+            np.empty(grid.size, dtype=np.int64), np.zeros(1, dtype=np.int64), axes,
+        )  # fmt: skip
+
+    def arrays(self) -> tuple[Any, ...]:
+        """Give the arrays that the compiled loops take."""
+        return self.sums, self.counts, self.touched, self.n_touched, self.axes
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,7 +261,7 @@ def accumulate_image(
             (panel_photons.reshape(-1), table.directions, table.factors, float(scale)),
             (middle, sweep),
             *rule.kernel_arguments,
-            (accumulator.sums, accumulator.counts),
+            accumulator.arrays(),
         )
         if rule.oversampling.is_whole:
             accumulate_pixels(*arguments)
@@ -288,7 +312,9 @@ def normalise(halves: tuple[Accumulator, Accumulator], grid: HklGrid) -> VoxelMe
     return VoxelMeans(intensity, sigma, count.reshape(grid.shape), half_1, half_2)
 
 
-def _mean_and_sigma(sums: FloatArray, n_pixels: NDArray[np.int32]) -> tuple[FloatArray, FloatArray]:
+def _mean_and_sigma(
+    sums: NDArray[np.floating[Any]], n_pixels: NDArray[np.int32]
+) -> tuple[FloatArray, FloatArray]:
     """Compute means and standard errors (n_voxels,); NaN where there is no weight."""
     weight = np.where(sums[:, SUM_WEIGHT] > 0, sums[:, SUM_WEIGHT], np.nan)
     # Without a photon (or with fewer than none, by a pedestal): one, of the mean κ².

@@ -1,0 +1,228 @@
+r"""From scaled observations to a map: outliers, the error model, and means over voxels.
+
+With g and o of `Scaling.factor_and_offset` an observation says ``I = (I_o − o)/g`` of its voxel.
+Means are weighted by ``g / per_intensity``, which is one over the variance that is *expected*, up
+to what all observations of an orbit share; never by an observation's own counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import pdtr, pdtrc
+
+from offbragg.conventions import BoolArray, FloatArray, IntArray
+from offbragg.errors import InputError
+from offbragg.reduction.scaling import Scaling, ScalingData
+
+# Residuals are put in so many bins of expected intensity for the error model.
+_N_BINS = 20
+# Rounds of rejection: an outlier pulls the mean that it is judged by.
+_ROUNDS = 3
+# Below so many expected photons the tails are Poisson's, above normal.
+_MANY_PHOTONS = 200.0
+
+
+@dataclass(frozen=True)
+class ErrorModel:
+    r"""Variance of a scaled observation: ``K² (var + (m I)²)``.
+
+    Attributes
+    ----------
+    inflation : float
+        K; 1 where counting statistics explain what equivalents differ by. Never below 1.
+    fraction : float
+        m: errors that grow with the intensity.
+    """
+
+    inflation: float = 1.0
+    fraction: float = 0.0
+
+    def variance(self, counting: FloatArray, intensity: FloatArray) -> FloatArray:
+        """Variance (n,) of observations from that of their counts."""
+        out: FloatArray = self.inflation**2 * (counting + (self.fraction * intensity) ** 2)
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledObservations:
+    """Observations on a common scale.
+
+    Attributes
+    ----------
+    intensity : ndarray, shape (n,), float64
+        (I_o − o)/g.
+    expected_variance : ndarray, shape (n,), float64
+        Of counts that the orbit's mean makes expected, over g².
+    weight : ndarray, shape (n,), float64
+        One over what the variance is proportional to within an orbit.
+    orbit : ndarray, shape (n,), int64
+    is_outlier : ndarray, shape (n,), bool
+    error_model : ErrorModel
+    """
+
+    intensity: FloatArray
+    expected_variance: FloatArray
+    weight: FloatArray
+    orbit: IntArray
+    is_outlier: BoolArray
+    error_model: ErrorModel
+
+    def r_meas(self) -> float:
+        r"""Redundancy-independent R: ``Σ √(n/(n−1)) |I − ⟨I⟩| / Σ I``, outliers left out."""
+        return _r_meas(self.intensity, self.weight, self.orbit, ~self.is_outlier)
+
+
+def scale_observations(
+    data: ScalingData,
+    scaling: Scaling,
+    *,
+    outlier_probability: float = 1e-6,
+) -> ScaledObservations:
+    """Put observations on a common scale, find outliers, and fit the error model.
+
+    Parameters
+    ----------
+    data : ScalingData
+        Of all observations, those that the scaling was fitted to and the others.
+    scaling : Scaling
+    outlier_probability : float
+        An observation is left out whose counts, few or many, have less than this probability by
+        what its equivalents make expected; 0: none is.
+
+    Returns
+    -------
+    ScaledObservations
+    """
+    if not 0 <= outlier_probability < 1:
+        raise InputError(f"outlier_probability must be 0 to 1, got {outlier_probability}")
+    factor, offset = scaling.factor_and_offset(data.columns)
+    intensity = (data.intensity - offset) / factor
+    # Where there is variance beside that of the counts, its share at the mean intensity counts too.
+    level = np.maximum(float(np.mean(data.intensity)), np.finfo(float).tiny)
+    weight = factor / (data.per_intensity + data.own_variance / level)
+    is_outlier = np.zeros(len(intensity), dtype=bool)
+    model = ErrorModel()
+    variance = np.ones_like(intensity)
+    for _ in range(_ROUNDS):
+        merged = orbit_means(intensity, weight, data.orbit, ~is_outlier)[data.orbit]
+        merged = np.where(np.isfinite(merged), merged, intensity)
+        expected = factor * merged + offset
+        variance = data.expected_variance(expected) / factor**2
+        model = _fit_error_model(intensity, variance, weight, data.orbit, ~is_outlier)
+        if outlier_probability == 0:
+            break
+        found = _find_outliers(
+            data, factor, offset, intensity, weight, is_outlier, model, outlier_probability
+        )
+        if np.array_equal(found, is_outlier):
+            break
+        is_outlier = found
+    return ScaledObservations(intensity, variance, weight, data.orbit, is_outlier, model)
+
+
+def orbit_means(
+    values: FloatArray, weight: FloatArray, orbit: IntArray, used: BoolArray
+) -> FloatArray:
+    """Weighted means (n_orbits,) of the used values (n,); NaN where there are none."""
+    n = int(orbit.max()) + 1
+    w = np.where(used, weight, 0.0)
+    total = np.bincount(orbit, w, n)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.bincount(orbit, w * np.where(used, values, 0.0), n) / total)
+
+
+def _others(
+    values: FloatArray, weight: FloatArray, orbit: IntArray, used: BoolArray
+) -> tuple[FloatArray, FloatArray]:
+    """Mean (n,) of each observation's equivalents without itself, and that mean's weight."""
+    n = int(orbit.max()) + 1
+    w = np.where(used, weight, 0.0)
+    total = np.bincount(orbit, w, n)[orbit] - w
+    summed = np.bincount(orbit, w * values, n)[orbit] - w * values
+    # What is left of a sum after rounding is not another observation.
+    total = np.where(total > 1e-9 * weight, total, 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean: FloatArray = np.where(total > 0, summed / total, np.nan)
+    return mean, np.asarray(total, dtype=np.float64)
+
+
+def _find_outliers(
+    data: ScalingData,
+    factor: FloatArray,
+    offset: FloatArray,
+    intensity: FloatArray,
+    weight: FloatArray,
+    is_outlier: BoolArray,
+    model: ErrorModel,
+    probability: float,
+) -> BoolArray:
+    """Two-sided: counts too many or too few for what the equivalents make expected.
+
+    The expectation is uncertain itself: with that, and the error model's inflation, the number of
+    photons is divided by what their variance exceeds Poisson's by, which keeps mean over standard
+    deviation right.
+    """
+    others, total = _others(intensity, weight, data.orbit, ~is_outlier)
+    known = np.isfinite(others)
+    expected = np.where(known, factor * others + offset, 1.0)
+    # An intensity over this is a number of photons.
+    per_photon = data.per_intensity
+    mean = np.maximum(expected, 0.0) / per_photon
+    counting = data.expected_variance(expected)
+    own = model.variance(counting / factor**2, others) * factor**2
+    of_mean = np.where(total > 0, own * weight / np.maximum(total, 1e-300), 0.0)
+    excess = np.maximum((own + of_mean) / np.maximum(mean * per_photon**2, 1e-300), 1.0)
+    seen = np.maximum(data.intensity, 0.0) / per_photon
+    few = pdtr(np.floor(seen / excess), mean / excess)
+    many = pdtrc(np.ceil(seen / excess) - 1.0, mean / excess)
+    tail = np.where(seen >= mean, many, few)
+    normal = mean / excess > _MANY_PHOTONS
+    if np.any(normal):
+        z = np.abs(seen - mean) / np.sqrt(np.maximum(mean * excess, 1e-300))
+        tail = np.where(normal, np.exp(-0.5 * z * z), tail)
+    found: BoolArray = known & (tail < probability)
+    return found
+
+
+def _fit_error_model(
+    intensity: FloatArray,
+    variance: FloatArray,
+    weight: FloatArray,
+    orbit: IntArray,
+    used: BoolArray,
+) -> ErrorModel:
+    """Inflation and fraction by robust variances of what equivalents differ by, in bins."""
+    others, total = _others(intensity, weight, orbit, used)
+    ok = used & np.isfinite(others) & (others > 0)
+    if np.count_nonzero(ok) < 10 * _N_BINS:
+        return ErrorModel()
+    difference = (intensity - others)[ok]
+    expected = (variance * (1.0 + weight / np.maximum(total, 1e-300)))[ok]
+    level = others[ok]
+    # By signal to noise: that is what tells the two kinds of error apart.
+    order = np.argsort(level**2 / expected)
+    rows, seen = [], []
+    for part in np.array_split(order, _N_BINS):
+        z2 = difference[part] ** 2 / expected[part]
+        # The median of a squared normal deviate is 0.455: outliers do not count.
+        seen.append(float(np.median(z2)) / 0.4549)
+        rows.append([1.0, float(np.median(level[part] ** 2 / expected[part]))])
+    matrix, right = np.array(rows), np.array(seen)
+    scale = np.maximum(right, 1.0)
+    found, *_ = np.linalg.lstsq(matrix / scale[:, None], right / scale, rcond=None)
+    k2, k2m2 = float(found[0]), float(found[1])
+    if k2m2 <= 0 or k2 <= 0:
+        k2, k2m2 = float(np.median(right)), 0.0
+    inflation = float(np.sqrt(max(k2, 1.0)))
+    return ErrorModel(inflation, float(np.sqrt(max(k2m2, 0.0))) / inflation)
+
+
+def _r_meas(values: FloatArray, weight: FloatArray, orbit: IntArray, used: BoolArray) -> float:
+    mean = orbit_means(values, weight, orbit, used)[orbit]
+    members = np.bincount(orbit, used, int(orbit.max()) + 1)[orbit]
+    pairs = used & (members > 1)
+    root = np.sqrt(members[pairs] / (members[pairs] - 1))
+    total = float(np.sum(np.abs(values[pairs])))
+    return float(np.sum(root * np.abs(values[pairs] - mean[pairs]))) / total if total else np.nan
