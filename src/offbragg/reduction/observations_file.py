@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from offbragg.crystal.cell import as_cell
 from offbragg.crystal.grid import HklGrid
 from offbragg.errors import FormatError, MissingFileError
 from offbragg.maps.io import replace_when_done
@@ -85,12 +86,10 @@ def read_observations(path: str | Path) -> Observations:
             if found != FORMAT:
                 raise FormatError(f"{path}: expected {FORMAT!r}, found {found!r}")
             d_min = file.attrs.get("d_min")
-            grid = HklGrid(
-                tuple(float(x) for x in file.attrs["unit_cell"]),
-                *(file[f"grid/{name}"][()] for name in ("h", "k", "l")),
-                sampling=tuple(int(n) for n in file.attrs["sampling"]),
-                d_min=None if d_min is None else float(d_min),
-            )
+            h, k, l = (file[f"grid/{name}"][()] for name in ("h", "k", "l"))  # noqa: E741
+            n_h, n_k, n_l = (int(n) for n in file.attrs["sampling"])
+            limit = None if d_min is None else float(d_min)
+            grid = HklGrid(as_cell(file.attrs["unit_cell"]), h, k, l, (n_h, n_k, n_l), limit)
             wedges = Wedges(*(file[f"wedges/{name}"][()] for name in _WEDGE_COLUMNS))
             columns = {name: file[f"observations/{name}"][()] for name in COLUMNS}
             group = str(file.attrs["space_group"])

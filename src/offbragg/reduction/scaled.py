@@ -18,6 +18,8 @@ from offbragg.reduction.scaling import Scaling, ScalingData
 
 # Residuals are put in so many bins of expected intensity for the error model.
 _N_BINS = 20
+# Squares of deviates count no more than this: an outlier that is not yet found, not a tail.
+_LARGEST_SQUARE = 36.0
 # Rounds of rejection: an outlier pulls the mean that it is judged by.
 _ROUNDS = 3
 # Below so many expected photons the tails are Poisson's, above normal.
@@ -169,7 +171,9 @@ def _find_outliers(
     expected = np.where(known, factor * others + offset, 1.0)
     # An intensity over this is a number of photons.
     per_photon = data.per_intensity
-    mean = np.maximum(expected, 0.0) / per_photon
+    # Where the others have seen nothing: one photon among them all.
+    least = np.where(total > 0, weight / np.maximum(total, 1e-300), 1.0)
+    mean = np.maximum(expected / per_photon, least)
     counting = data.expected_variance(expected)
     own = model.variance(counting / factor**2, others) * factor**2
     of_mean = np.where(total > 0, own * weight / np.maximum(total, 1e-300), 0.0)
@@ -193,7 +197,7 @@ def _fit_error_model(
     orbit: IntArray,
     used: BoolArray,
 ) -> ErrorModel:
-    """Inflation and fraction by robust variances of what equivalents differ by, in bins."""
+    """Inflation and fraction by variances of what equivalents differ by, in bins."""
     others, total = _others(intensity, weight, orbit, used)
     ok = used & np.isfinite(others) & (others > 0)
     if np.count_nonzero(ok) < 10 * _N_BINS:
@@ -206,8 +210,8 @@ def _fit_error_model(
     rows, seen = [], []
     for part in np.array_split(order, _N_BINS):
         z2 = difference[part] ** 2 / expected[part]
-        # The median of a squared normal deviate is 0.455: outliers do not count.
-        seen.append(float(np.median(z2)) / 0.4549)
+        # A mean, as a variance is: of few photons no median says anything. Outliers are capped.
+        seen.append(float(np.mean(np.minimum(z2, _LARGEST_SQUARE))))
         rows.append([1.0, float(np.median(level[part] ** 2 / expected[part]))])
     matrix, right = np.array(rows), np.array(seen)
     scale = np.maximum(right, 1.0)
