@@ -18,7 +18,7 @@ from offbragg.errors import InputError
 
 COMMANDS = (
     "demo", "simulate", "expose", "map", "merge", "stats", "fit", "rank", "infer", "compare",
-    "import", "delta-pdf", "covariance", "ensemble", "info",
+    "reindex", "import", "delta-pdf", "covariance", "ensemble", "info",
 )  # fmt: skip
 
 

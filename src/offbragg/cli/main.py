@@ -14,7 +14,7 @@ from importlib.metadata import version
 
 from cyclopts import App, CycloptsError, Parameter
 
-from offbragg.cli import fitting, forward, inferring, mapping, real_space
+from offbragg.cli import fitting, forward, indexing, inferring, mapping, real_space
 from offbragg.cli.console import Outcome, emit, set_up_logging
 from offbragg.cli.options import Common, flag_name
 from offbragg.errors import OffbraggError
@@ -45,6 +45,7 @@ def build_app() -> App:
     app.command(fitting.rank)
     app.command(inferring.infer)
     app.command(mapping.compare)
+    app.command(indexing.reindex)
     app.command(mapping.import_map, name="import")
     app.command(real_space.delta_pdf)
     app.command(real_space.covariance)
