@@ -8,15 +8,16 @@ from numpy.testing import assert_allclose
 
 from offbragg.errors import InputError
 from offbragg.reduction.corrections import (
+    PIXEL_CORRECTIONS,
     correction_factor,
     mean_solid_angle,
     polarization_axis,
     polarization_factor,
-    relative_exposures,
     sensor_absorption,
     solid_angle,
 )
 from offbragg.reduction.experiment import Beam, Panel
+from offbragg.reduction.image_factors import relative_exposures
 
 RTOL_ROUNDING = 1e-12
 RTOL_CENTRE = 3e-4  # a pixel's solid angle from its centre: (size / distance)², 0.5 / 24 mm here
@@ -153,10 +154,7 @@ def test_an_unknown_sensor_absorbs_all():
 
 def test_factor_is_the_product_of_what_is_switched_on(experiment):
     panel, beam = experiment.detector[1], experiment.beam
-    alone = [
-        correction_factor(panel, beam, (name,), 0.01)
-        for name in ("solid-angle", "polarization", "absorption")
-    ]
+    alone = [correction_factor(panel, beam, (name,), 0.01) for name in PIXEL_CORRECTIONS]
     assert_allclose(correction_factor(panel, beam, reference=0.01), np.prod(alone, axis=0))
     assert_allclose(correction_factor(panel, beam, ()), 1.0)
     rows = slice(3, 6)

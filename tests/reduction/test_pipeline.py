@@ -15,8 +15,9 @@ from offbragg.crystal.grid import HklGrid
 from offbragg.errors import FormatError, InputError, MissingFileError
 from offbragg.reduction.corrections import PIXEL_CORRECTIONS, correction_factor, mean_solid_angle
 from offbragg.reduction.experiment import read_experiments
+from offbragg.reduction.image_tasks import draw_halves
 from offbragg.reduction.options import MapOptions
-from offbragg.reduction.pipeline import compute_map, draw_halves
+from offbragg.reduction.pipeline import compute_map
 
 RTOL_FLOAT32 = 3e-6  # the map is float32, κ and photons too
 N_IMAGES = 6
@@ -302,7 +303,7 @@ def test_provenance_says_what_was_done(sweep, counts, tmp_path):
     (entry,) = compute_map([sweep(counts)], MapOptions(**PLAIN, mask=mask)).provenance
     assert (entry["program"], entry["command"]) == ("offbragg", "map")
     assert entry["options"]["d_min"] == 4.0
-    assert entry["corrections"] == ["solid-angle", "polarization", "absorption", "exposure"]
+    assert entry["corrections"] == ["solid-angle", "polarization", "absorption", "air", "exposure"]
     assert entry["images"] == [{"template": "made.h5", "n_images": 6}]
     expt = tmp_path / "made.expt"
     assert entry["inputs"][str(expt)] == hashlib.sha256(expt.read_bytes()).hexdigest()
