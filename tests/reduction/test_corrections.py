@@ -17,7 +17,6 @@ from offbragg.reduction.corrections import (
     solid_angle,
 )
 from offbragg.reduction.experiment import Beam, Panel
-from offbragg.reduction.image_factors import relative_exposures
 
 RTOL_ROUNDING = 1e-12
 RTOL_CENTRE = 3e-4  # a pixel's solid angle from its centre: (size / distance)², 0.5 / 24 mm here
@@ -188,15 +187,6 @@ def test_the_normal_of_polarization_may_lean_along_the_beam():
     upright = polarization_factor(directions, Beam(1.0, [0, 0, 1], [0, 1, 0], 0.9))
     leaning = polarization_factor(directions, Beam(1.0, [0, 0, 1], [0, 2, 5], 0.9))
     assert_allclose(leaning, upright, rtol=RTOL_ROUNDING)
-
-
-def test_exposures_count_where_they_differ():
-    assert relative_exposures([np.full(3, 0.1), np.full(2, 0.1)]) == [None, None]
-    assert relative_exposures([np.array([0.1, 0.2]), None]) == [None, None]
-    assert relative_exposures([np.array([0.1, 0.2]), np.array([0.0])]) == [None, None]
-    one, two = relative_exposures([np.array([1.0, 2.0]), np.array([3.0])])
-    assert_allclose(one, [0.5, 1.0])
-    assert_allclose(two, [1.5])
 
 
 # --- 5 errors ------------------------------------------------------------
