@@ -11,10 +11,10 @@ from benchmarks.results import Limit, finish, peak_memory_gib, size_asked
 from offbragg import HklGrid
 from offbragg.made_crystal import make_experiment
 from offbragg.reduction.bragg_mask import BraggMask
-from offbragg.reduction.corrections import mean_solid_angle
+from offbragg.reduction.corrections import PIXEL_CORRECTIONS, mean_solid_angle
 from offbragg.reduction.experiment import Experiment
-from offbragg.reduction.options import CORRECTIONS
-from offbragg.reduction.voxelize import Accumulator, PixelTable, VoxelRule, accumulate_image
+from offbragg.reduction.pixel_table import PixelTable
+from offbragg.reduction.voxelize import Accumulator, VoxelRule, accumulate_image
 
 CELL = (78.86, 78.86, 36.80, 90.0, 90.0, 90.0)
 D_MIN = 2.0
@@ -48,7 +48,7 @@ def main() -> None:
     reference = mean_solid_angle(experiment.detector)
     tables = [
         PixelTable.of_panel(
-            panel, experiment.beam, CORRECTIONS[:3], reference, np.zeros(panel.shape, dtype=bool)
+            panel, experiment.beam, PIXEL_CORRECTIONS, reference, np.zeros(panel.shape, dtype=bool)
         )
         for panel in experiment.detector
     ]

@@ -8,11 +8,11 @@ from numpy.testing import assert_allclose
 
 from offbragg.errors import InputError
 from offbragg.reduction.corrections import (
+    PIXEL_CORRECTIONS,
     correction_factor,
     mean_solid_angle,
     polarization_axis,
     polarization_factor,
-    relative_exposures,
     sensor_absorption,
     solid_angle,
 )
@@ -153,10 +153,7 @@ def test_an_unknown_sensor_absorbs_all():
 
 def test_factor_is_the_product_of_what_is_switched_on(experiment):
     panel, beam = experiment.detector[1], experiment.beam
-    alone = [
-        correction_factor(panel, beam, (name,), 0.01)
-        for name in ("solid-angle", "polarization", "absorption")
-    ]
+    alone = [correction_factor(panel, beam, (name,), 0.01) for name in PIXEL_CORRECTIONS]
     assert_allclose(correction_factor(panel, beam, reference=0.01), np.prod(alone, axis=0))
     assert_allclose(correction_factor(panel, beam, ()), 1.0)
     rows = slice(3, 6)
@@ -190,15 +187,6 @@ def test_the_normal_of_polarization_may_lean_along_the_beam():
     upright = polarization_factor(directions, Beam(1.0, [0, 0, 1], [0, 1, 0], 0.9))
     leaning = polarization_factor(directions, Beam(1.0, [0, 0, 1], [0, 2, 5], 0.9))
     assert_allclose(leaning, upright, rtol=RTOL_ROUNDING)
-
-
-def test_exposures_count_where_they_differ():
-    assert relative_exposures([np.full(3, 0.1), np.full(2, 0.1)]) == [None, None]
-    assert relative_exposures([np.array([0.1, 0.2]), None]) == [None, None]
-    assert relative_exposures([np.array([0.1, 0.2]), np.array([0.0])]) == [None, None]
-    one, two = relative_exposures([np.array([1.0, 2.0]), np.array([3.0])])
-    assert_allclose(one, [0.5, 1.0])
-    assert_allclose(two, [1.5])
 
 
 # --- 5 errors ------------------------------------------------------------

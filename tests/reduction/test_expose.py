@@ -11,6 +11,7 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
+import xraylib
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -182,9 +183,17 @@ def plain_expectation(diffuse_map, experiment, n_rotation, n_pixel):
             polarization = fraction * (1 - (s1 @ np.cross(normal, beam.direction)) ** 2)
             polarization += (1 - fraction) * (1 - (s1 @ normal) ** 2)
             absorbed = 1 - np.exp(-panel.mu * panel.thickness / cosine)
-            panels.append(mean * cosine / length**2 * polarization * absorbed)
+            air = np.exp(-mu_of_air(beam.wavelength) * length)
+            panels.append(mean * cosine / length**2 * polarization * absorbed * air)
         images.append(panels)
     return np.array(images)
+
+
+def mu_of_air(wavelength):
+    """Attenuation of dry air [mm⁻¹], element by element: 1.205 mg/cm³, weights of NIST."""
+    weights = {6: 0.000124, 7: 0.755267, 8: 0.231781, 18: 0.012827}
+    energy = 12.398419843 / wavelength
+    return 1.205e-4 * sum(w * xraylib.CS_Total(z, energy) for z, w in weights.items())
 
 
 def pixel_points(panel, x, y):
@@ -226,8 +235,8 @@ def test_counts_are_poisson_numbers_of_the_expectation(tmp_path, diffuse_map):
 # --- 3 exact limits ------------------------------------------------------
 
 
-def test_a_uniform_map_shows_solid_angle_and_polarisation_alone(tmp_path):
-    # Untilted, unpolarised, all absorbed: (1 + cos²2θ)/2 · cos³2θ.
+def test_a_uniform_map_shows_solid_angle_polarisation_and_air_alone(tmp_path):
+    # Untilted, unpolarised, all absorbed: (1 + cos²2θ)/2 · cos³2θ, and the air to the pixel.
     panel = Panel(
         "flat", np.array([-20.0, 20.0, -60.0]), [1, 0, 0], [0, -1, 0], (1.0, 1.0), (40, 40)
     )
@@ -237,7 +246,7 @@ def test_a_uniform_map_shows_solid_angle_and_polarisation_alone(tmp_path):
     result = run(tmp_path, uniform(), experiment, noise=False)
     position = panel.pixel_positions()
     cosine = 60.0 / np.linalg.norm(position, axis=-1)
-    expected = (1 + cosine**2) / 2 * cosine**3
+    expected = (1 + cosine**2) / 2 * cosine**3 * np.exp(-mu_of_air(1.2) * 60.0 / cosine)
     images = read_images(result)[:, 0]
     assert_allclose(images, np.tile(5 * expected / expected.mean(), (5, 1, 1)), rtol=RTOL_FLOAT32)
     # The scale is that of a pixel of mean solid angle that loses nothing.

@@ -10,7 +10,9 @@ from numpy.testing import assert_array_equal
 from scipy import ndimage
 
 from offbragg.errors import FormatError, InputError, MissingFileError
-from offbragg.reduction.masks import mask_untrusted, read_mask, rectangle_mask, static_masks
+from offbragg.reduction.detector_mask import static_mask
+from offbragg.reduction.masks import mask_untrusted, read_mask, rectangle_mask
+from offbragg.reduction.options import MaskOptions
 
 SHAPE = (20, 30)  # slow, fast: of both panels of the made experiment
 
@@ -72,11 +74,13 @@ def test_nan_is_excluded():
     assert_array_equal(mask_untrusted(image, (-np.inf, 1e9)), [[False, True, True]])
 
 
-def test_a_file_adds_to_rectangles(experiment, pattern):
-    both = static_masks(experiment.detector, tuple(pattern))
-    assert_array_equal(both[0], pattern[0] | rectangle_mask(experiment.detector[0]))
-    assert_array_equal(both[1], pattern[1])
-    assert static_masks(experiment.detector)[0].sum() == 6
+def test_a_file_adds_to_rectangles(experiment, pattern, tmp_path):
+    np.save(tmp_path / "mask.npy", pattern)
+    both = static_mask(experiment, MaskOptions(mask=str(tmp_path / "mask.npy")))
+    assert_array_equal(both.excluded[0], pattern[0] | rectangle_mask(experiment.detector[0]))
+    assert_array_equal(both.excluded[1], pattern[1])
+    assert both.counts == {"experiment": 6, "file": pattern.sum()}
+    assert static_mask(experiment, MaskOptions()).excluded[0].sum() == 6
 
 
 # --- 4 invariances -------------------------------------------------------

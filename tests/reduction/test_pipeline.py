@@ -14,9 +14,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 from offbragg.crystal.grid import HklGrid
 from offbragg.errors import FormatError, InputError, MissingFileError
 from offbragg.reduction.corrections import PIXEL_CORRECTIONS, correction_factor, mean_solid_angle
+from offbragg.reduction.detector_mask import static_mask
 from offbragg.reduction.experiment import read_experiments
-from offbragg.reduction.options import MapOptions
-from offbragg.reduction.pipeline import compute_map, draw_halves
+from offbragg.reduction.image_tasks import draw_halves
+from offbragg.reduction.options import CORRECTIONS, MapOptions, MaskOptions
+from offbragg.reduction.pipeline import compute_map
 
 RTOL_FLOAT32 = 3e-6  # the map is float32, κ and photons too
 N_IMAGES = 6
@@ -172,6 +174,104 @@ def test_exposures_that_differ_are_divided_out(sweep):
     assert np.nanmax(np.abs(switched_off.intensity / steady.intensity - 2)) > 0.5
 
 
+def test_a_flux_that_varies_is_divided_out(sweep, tmp_path):
+    flat = np.ones((N_IMAGES, 2, 20, 30), np.int32) * 100
+    flux = np.array([1.0, 2.0, 3.0, 1.0, 0.0, 3.0])
+    times = [1.0, 1.0, 2.0, 2.0, 1.0, 1.0]
+    counts = flat * (flux * times).astype(int)[:, None, None, None]
+    uneven = sweep(counts, "f", exposure_time=times)
+    text = "".join(f"{n},{f}\n" for n, f in zip(uneven.image_numbers, flux, strict=True))
+    (tmp_path / "flux.csv").write_text("image,flux\n" + text)
+    options = {**PLAIN, "flux": str(tmp_path / "flux.csv")}
+    found = compute_map([uneven], MapOptions(**options))
+    # The fifth image had no beam: it is left out, the map has the mean flux of the others.
+    dark = np.where((flux > 0)[:, None, None, None], flat, -5)
+    lit = compute_map([sweep(dark, "lit")], MapOptions(**PLAIN))
+    assert_array_equal(found.count, lit.count)
+    some = found.count > 0
+    assert_allclose(
+        found.intensity[some],
+        lit.intensity[some] * flux[flux > 0].mean() * np.mean(times),
+        rtol=1e-6,
+    )
+    (entry,) = found.provenance
+    assert entry["corrections"][-2:] == ["exposure", "flux"]
+    assert str(tmp_path / "flux.csv") in entry["inputs"]
+    off = compute_map([uneven], MapOptions(**{**options, "corrections": ("solid-angle",)}))
+    assert off.provenance[0]["corrections"] == ["solid-angle"]
+    assert str(tmp_path / "flux.csv") not in off.provenance[0]["inputs"]
+    assert off.count.sum() > found.count.sum()
+
+
+def test_dark_image_flat_field_and_gain_give_the_same_map(sweep, counts, tmp_path):
+    # An imperfect detector's ADU, put right, are the photons of a perfect one.
+    rng = np.random.default_rng(7)
+    dark = rng.integers(3, 40, (2, 20, 30))
+    response = rng.choice([0.5, 1.0, 2.0], (2, 20, 30))
+    plain = compute_map([sweep(counts)], MapOptions(**PLAIN))
+    adu = np.rint(3 * counts * 2 * response).astype(np.int32) + dark
+    np.save(tmp_path / "dark.npy", dark)
+    np.save(tmp_path / "flat.npy", 2 * response)
+    experiment = sweep(adu, "adu")
+    options = MapOptions(
+        **PLAIN,
+        dark=str(tmp_path / "dark.npy"),
+        flat_field=str(tmp_path / "flat.npy"),
+        gain=3.0,
+    )
+    found = compute_map([experiment], options)
+    assert_allclose(found.intensity, plain.intensity, rtol=1e-6)
+    assert_array_equal(found.count, plain.count)
+    assert {"dark", "flat-field"} <= set(found.provenance[0]["corrections"])
+    off = replace(options, corrections=PIXEL_CORRECTIONS)
+    assert not np.allclose(compute_map([experiment], off).intensity, plain.intensity, atol=1.0,
+                           equal_nan=True)  # fmt: skip
+
+
+def test_parallax_is_as_the_geometry_was_refined_unless_switched_off(sweep, counts):
+    experiment = sweep(counts)
+    deep = tuple(replace(panel, parallax=True) for panel in experiment.detector)
+    deep_experiment = replace(experiment, detector=deep)
+    plain = compute_map([experiment], MapOptions(**PLAIN))
+    found = compute_map([deep_experiment], MapOptions(**PLAIN))
+    assert "parallax" in found.provenance[0]["corrections"]
+    assert "parallax" not in plain.provenance[0]["corrections"]
+    assert not np.array_equal(found.count, plain.count)
+    some = tuple(name for name in CORRECTIONS if name != "parallax")
+    same(compute_map([deep_experiment], MapOptions(**PLAIN, corrections=some)), plain)
+
+
+def test_shapes_and_rings_leave_pixels_out(sweep, counts, tmp_path):
+    (tmp_path / "shapes.txt").write_text("circle 1 15 10 4.2\nrectangle p0 20 0 30 20\n")
+    experiment = sweep(counts)
+    options = MaskOptions(mask_shapes=str(tmp_path / "shapes.txt"), mask_rings=("5.2-4.6",))
+    excluded = static_mask(experiment, options).excluded
+    np.save(tmp_path / "mask.npy", np.array(excluded))
+    expected = compute_map([experiment], MapOptions(**PLAIN, mask=str(tmp_path / "mask.npy")))
+    found = compute_map(
+        [experiment],
+        MapOptions(**PLAIN, mask_shapes=options.mask_shapes, mask_rings=options.mask_rings),
+    )
+    same(found, expected)
+    assert found.count.sum() < compute_map([experiment], MapOptions(**PLAIN)).count.sum()
+    (masked,) = found.provenance[0]["masked_pixels"]
+    assert (masked["experiment"], masked["shapes"]) == (6, 52 + 200)
+    assert masked["rings"] > 0
+
+
+def test_hot_pixels_are_left_out_when_asked(sweep, counts):
+    clean = compute_map([sweep(counts)], MapOptions(**PLAIN))
+    counts[:, 1, 7, 8] += 400
+    experiment = sweep(counts, "hot")
+    kept = compute_map([experiment], MapOptions(**PLAIN))
+    cut = compute_map([experiment], MapOptions(**{**PLAIN, "hot_pixels": True, "n_workers": 2}))
+    assert kept.count.sum() - cut.count.sum() == N_IMAGES
+    assert np.nanmax(cut.intensity) < 0.2 * np.nanmax(kept.intensity)
+    touched = cut.count != kept.count
+    assert_array_equal(cut.intensity[~touched], clean.intensity[~touched])
+    assert cut.provenance[0]["masked_pixels"] == [{"experiment": 6, "hot": 1, "dead": 0}]
+
+
 def test_overloads_and_their_surroundings_are_left_out(sweep, counts):
     counts[2, 0, 10, 10] = 500
     whole = compute_map([sweep(counts)], MapOptions(**PLAIN))
@@ -302,7 +402,7 @@ def test_provenance_says_what_was_done(sweep, counts, tmp_path):
     (entry,) = compute_map([sweep(counts)], MapOptions(**PLAIN, mask=mask)).provenance
     assert (entry["program"], entry["command"]) == ("offbragg", "map")
     assert entry["options"]["d_min"] == 4.0
-    assert entry["corrections"] == ["solid-angle", "polarization", "absorption", "exposure"]
+    assert entry["corrections"] == ["solid-angle", "polarization", "absorption", "air", "exposure"]
     assert entry["images"] == [{"template": "made.h5", "n_images": 6}]
     expt = tmp_path / "made.expt"
     assert entry["inputs"][str(expt)] == hashlib.sha256(expt.read_bytes()).hexdigest()
@@ -319,6 +419,9 @@ def test_provenance_says_what_was_done(sweep, counts, tmp_path):
         ({"bragg": "maybe"}, "bragg must be one of exclude, keep, got 'maybe'"),
         ({"scaling": "smooth"}, "scaling must be one of none, got 'smooth'"),
         ({"bragg_radius_unit": "nm"}, "bragg_radius_unit must be one of rlu, 1/angstrom, got"),
+        ({"air_fraction": 1.1}, "air_fraction must be 0 to 1, got 1.1"),
+        ({"gain": 0.0}, "gain must be > 0 ADU per photon, got 0.0"),
+        ({"mask_rings": ("ice",)}, "mask_rings must be ranges of d in Å such as .* got 'ice'"),
         ({"corrections": ("lorentz",)}, "corrections must be among solid-angle.*got 'lorentz'"),
         ({"d_min": 0.0}, "d_min must be > 0 Å, got 0.0"),
         ({"overload": -1}, "overload must be > 0, got -1"),
@@ -344,6 +447,49 @@ def test_what_cannot_become_a_map(sweep, counts, tmp_path):
     np.save(tmp_path / "mask.npy", np.zeros((3, 3), bool))
     with pytest.raises(FormatError, match=r"mask\.npy: expected an image of 2 panels"):
         compute_map([experiment], MapOptions(**PLAIN, mask=str(tmp_path / "mask.npy")))
+
+
+def test_files_that_do_not_fit_are_named(sweep, counts, tmp_path):
+    experiment = sweep(counts)
+    (tmp_path / "flux.txt").write_text("1\n2\n")
+    np.save(tmp_path / "flat.npy", np.ones((3, 3)))
+    for name, file, message in [
+        ("flux", "flux.txt", r"flux\.txt: expected 6 factors, one an image, found 2"),
+        ("dark", "flat.npy", r"flat\.npy: expected an image of 2 panels"),
+        ("flat_field", "flat.npy", r"flat\.npy: expected an image of 2 panels"),
+        ("mask_shapes", "flux.txt", r"flux\.txt: line 1: expected kind, panel, numbers"),
+    ]:
+        with pytest.raises(FormatError, match=message):
+            compute_map([experiment], MapOptions(**PLAIN, **{name: str(tmp_path / file)}))
+    (tmp_path / "flux.txt").write_text("-1\n" * 6)
+    with pytest.raises(FormatError, match=r"flux\.txt: flux must be >= 0, got -1 for image 1"):
+        compute_map([experiment], MapOptions(**PLAIN, flux=str(tmp_path / "flux.txt")))
+
+
+def test_a_pedestal_that_is_in_the_dark_image_too_is_warned_of(sweep, counts, tmp_path, caplog):
+    np.save(tmp_path / "dark.npy", np.full((2, 20, 30), 42.0))
+    options = MapOptions(**PLAIN, dark=str(tmp_path / "dark.npy"))
+    experiment = sweep(counts + 80)
+    compute_map([experiment], options)
+    assert not caplog.text
+    detector = tuple(replace(panel, pedestal=40.0) for panel in experiment.detector)
+    compute_map([replace(experiment, detector=detector)], options)
+    assert "its median of 42 ADU is not below the pedestal of 40" in caplog.text
+
+
+def test_too_few_images_for_hot_pixels_are_warned_of(sweep, counts, caplog):
+    experiment = sweep(counts)
+    scan = replace(
+        experiment.scan,
+        image_range=(11, 13),
+        oscillation_start=experiment.scan.oscillation_start[:3],
+        oscillation_width=experiment.scan.oscillation_width[:3],
+        exposure_times=None,
+    )
+    short = replace(experiment, scan=scan, file_indices=(0, 1, 2))
+    found = compute_map([short], MapOptions(**PLAIN, hot_pixels=True))
+    assert "hot pixels: not looked for, 3 images of one detector are fewer than 5" in caplog.text
+    assert found.count.any()
 
 
 def test_sweeps_of_different_crystals_are_refused(sweep, counts, caplog):

@@ -10,10 +10,10 @@ from offbragg.crystal.grid import HklGrid
 from offbragg.errors import InputError
 from offbragg.reduction.bragg_mask import BraggMask, bragg_distance
 from offbragg.reduction.corrections import PIXEL_CORRECTIONS, correction_factor
+from offbragg.reduction.pixel_table import PixelTable
 from offbragg.reduction.voxelize import (
     Accumulator,
     Oversampling,
-    PixelTable,
     VoxelRule,
     accumulate_image,
     normalise,

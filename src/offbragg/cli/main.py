@@ -14,7 +14,7 @@ from importlib.metadata import version
 
 from cyclopts import App, CycloptsError, Parameter
 
-from offbragg.cli import fitting, forward, indexing, inferring, mapping, real_space
+from offbragg.cli import fitting, forward, indexing, inferring, mapping, masking, real_space
 from offbragg.cli.console import Outcome, emit, set_up_logging
 from offbragg.cli.options import Common, flag_name
 from offbragg.errors import OffbraggError
@@ -39,6 +39,7 @@ def build_app() -> App:
     app.command(forward.simulate)
     app.command(forward.expose)
     app.command(mapping.map_images, name="map")
+    app.command(masking.mask)
     app.command(mapping.merge)
     app.command(mapping.stats)
     app.command(fitting.fit)

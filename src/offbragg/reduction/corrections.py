@@ -1,14 +1,17 @@
 r"""What turns the counts of a pixel into scattering per solid angle: geometry and absorption.
 
 Scope: arrays in, arrays out. A pixel's count is proportional to
-ΔΩ · P · A · Δt times the mean of I(q) over what the pixel sweeps, so a count is multiplied by
+ΔΩ · P · A · T · F · Δt times the mean of I(q) over what the pixel sweeps, so a count is multiplied
+by
 
-.. math:: \kappa = \frac{\Delta\Omega_0}{\Delta\Omega\; P\; A}
+.. math:: \kappa = \frac{\Delta\Omega_0}{\Delta\Omega\; P\; A\; T\; F}
 
-with ΔΩ₀ a reference solid angle that is the same for all panels, images and sweeps of a map: κ is
-of order 1, corrected intensities are of the order of counts per pixel, and what different panels
-and sweeps measured can be compared. There is no Lorentz factor: the mean over the swept volume is
-what is wanted. Formulas: theory, section 3.
+with P the polarisation, A what the sensor absorbs, T what comes through the air (`air`), F the
+flat field (`pixel_table`), and ΔΩ₀ a reference solid angle, the same for all panels, images and
+sweeps of a map. κ is of order 1, corrected intensities are of the order of counts per pixel, and
+what different panels and sweeps measured can be compared. There is no Lorentz factor: the mean over
+the swept volume is what is wanted. Exposure and flux are one factor an image (`image_factors`).
+Parallax moves the rays of the pixels (`panel`). Formulas: theory, section 3.
 """
 
 from __future__ import annotations
@@ -19,10 +22,11 @@ import numpy as np
 
 from offbragg.conventions import FloatArray
 from offbragg.errors import InputError
+from offbragg.reduction.air import air_attenuation, air_transmission
 from offbragg.reduction.experiment import Beam, Panel
 
 #: Names of the corrections that `correction_factor` knows.
-PIXEL_CORRECTIONS = ("solid-angle", "polarization", "absorption")
+PIXEL_CORRECTIONS = ("solid-angle", "polarization", "absorption", "air")
 
 
 def solid_angle(positions: FloatArray, normal: FloatArray, pixel_area: float) -> FloatArray:
@@ -150,6 +154,7 @@ def correction_factor(
     names: Sequence[str] = PIXEL_CORRECTIONS,
     reference: float = 1.0,
     rows: slice = slice(None),
+    air_fraction: float = 1.0,
 ) -> FloatArray:
     """Compute κ of a panel's pixels: what their counts are multiplied by.
 
@@ -158,11 +163,13 @@ def correction_factor(
     panel : Panel
     beam : Beam
     names : sequence of str
-        Which of ``"solid-angle"``, ``"polarization"`` and ``"absorption"`` to correct for.
+        Which of `PIXEL_CORRECTIONS` to correct for.
     reference : float
         ΔΩ₀ [sr], see `mean_solid_angle`; used with the solid angle only.
     rows : slice
         Of the slow axis; all by default.
+    air_fraction : float
+        Part of the way from crystal to pixel that is air, see `air.air_transmission`.
 
     Returns
     -------
@@ -173,7 +180,8 @@ def correction_factor(
     if unknown:
         raise InputError(f"corrections must be among {PIXEL_CORRECTIONS}, got {unknown[0]!r}")
     positions = panel.pixel_positions(rows=rows)
-    directions = positions / np.linalg.norm(positions, axis=-1, keepdims=True)
+    distance = np.linalg.norm(positions, axis=-1)
+    directions = positions / distance[..., None]
     seen = np.ones(positions.shape[:-1])
     if "solid-angle" in names:
         seen *= solid_angle(positions, panel.normal, panel.pixel_area) / reference
@@ -181,32 +189,11 @@ def correction_factor(
         seen *= polarization_factor(directions, beam)
     if "absorption" in names:
         seen *= sensor_absorption(directions, panel.normal, panel.mu, panel.thickness)
+    if "air" in names and air_fraction != 0:
+        seen *= air_transmission(distance, air_attenuation(beam.wavelength), air_fraction)
     with np.errstate(divide="ignore"):
         factor: FloatArray = 1 / seen
     return factor
-
-
-def relative_exposures(exposure_times: Sequence[FloatArray | None]) -> list[FloatArray | None]:
-    """Compute the exposure of each image over the mean of all, for sweeps that differ in it.
-
-    Parameters
-    ----------
-    exposure_times : sequence of ndarray, shape (n_images,), or None
-        Exposure times [s] of each sweep, in any order; None where they are not known.
-
-    Returns
-    -------
-    list of ndarray, shape (n_images,), or None
-        What counts are to be divided by. None throughout, for no correction, where all times are
-        equal, or any is not known or not positive: nothing can then be said.
-    """
-    known = [times for times in exposure_times if times is not None and np.all(times > 0)]
-    if not known or len(known) < len(exposure_times):
-        return [None] * len(exposure_times)
-    every = np.concatenate(known)
-    if np.ptp(every) <= 1e-6 * every.mean():
-        return [None] * len(exposure_times)
-    return [times / every.mean() for times in known]
 
 
 def _row_blocks(panel: Panel, n_rows: int = 256) -> list[slice]:

@@ -2,13 +2,13 @@ r"""A map to detector images: what an experiment would count, were the map the t
 
 A pixel of an image expects
 
-.. math:: c = s\; t\; \frac{\Delta\Omega}{\Delta\Omega_0}\, P\, A\; \bar I + t B
+.. math:: c = s\; t\; \frac{\Delta\Omega}{\Delta\Omega_0}\, P\, A\, T\; \bar I + t B
 
 with Ī the mean of the map over the arc that the pixel sweeps (trilinear in the map; no value
-counts as 0), ΔΩ₀ the mean solid angle of a pixel of the first experiment, P and A polarisation
-and sensor absorption, t the exposure of the image over the mean exposure, and B a flat background.
-The scale s is such that the first term has the mean asked for. Counts are Poisson numbers. Bragg
-peaks are there as far as the map has them.
+counts as 0), ΔΩ₀ the mean solid angle of a pixel of the first experiment, P, A and T polarisation,
+sensor absorption and the air between, t the exposure of the image over the mean exposure, and B a
+flat background. The scale s is such that the first term has the mean asked for. Counts are Poisson
+numbers. Bragg peaks are there as far as the map has them.
 """
 
 from __future__ import annotations

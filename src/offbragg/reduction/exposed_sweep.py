@@ -12,12 +12,9 @@ from numpy.typing import NDArray
 from offbragg.conventions import FloatArray
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.reduction._expose_kernels import add_mean_along_arc
-from offbragg.reduction.corrections import (
-    correction_factor,
-    mean_solid_angle,
-    relative_exposures,
-)
+from offbragg.reduction.corrections import correction_factor, mean_solid_angle
 from offbragg.reduction.experiment import Experiment
+from offbragg.reduction.image_factors import relative_exposures
 from offbragg.reduction.nxmx import image_shape
 
 logger = logging.getLogger(__name__)
@@ -40,7 +37,7 @@ class ExposedSweep:
     directions : tuple of ndarray, shape (n_pixels, 3)
         Unit vectors to the pixels, panel after panel; one array for each point in the pixel.
     efficiency : ndarray, shape (n_pixels,)
-        ΔΩ/ΔΩ₀ · P · A.
+        ΔΩ/ΔΩ₀ · P · A · T: solid angle, polarisation, sensor, air.
     exposures : ndarray, shape (n_images,)
         Of each image, over the mean of all.
     n_rotation : int

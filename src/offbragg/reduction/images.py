@@ -12,7 +12,8 @@ import logging
 import re
 import struct
 import zlib
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -95,6 +96,40 @@ def open_images(experiment: Experiment) -> ImageSource:
     if not experiment.image_files and Path(experiment.template).suffix in HDF5_SUFFIXES:
         return StackedImages(experiment)
     return SingleImages(experiment)
+
+
+@contextmanager
+def open_sweeps(
+    experiments: Sequence[Experiment], numbers: Iterable[int]
+) -> Iterator[Callable[[int, int], tuple[Pixels, ...]]]:
+    """Open the images of some experiments, all at once; single images when it is their turn.
+
+    Parameters
+    ----------
+    experiments : sequence of Experiment
+    numbers : iterable of int
+        Which of them, from 0.
+
+    Yields
+    ------
+    callable
+        ``read(number, image_index)`` gives an array (slow, fast) for each panel; threads may share
+        it.
+    """
+    with ExitStack() as stack:
+        sources = {
+            number: stack.enter_context(open_images(experiments[number]))
+            for number in sorted(set(numbers))
+            if experiments[number].n_images > 1
+        }
+
+        def read(number: int, image_index: int) -> tuple[Pixels, ...]:
+            if number in sources:
+                return sources[number].read(image_index)
+            with open_images(experiments[number]) as opened:
+                return opened.read(image_index)
+
+        yield read
 
 
 class SingleImages(AbstractContextManager["SingleImages"]):

@@ -5,18 +5,15 @@ Everywhere True means *excluded*.
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from offbragg.conventions import BoolArray
 from offbragg.errors import FormatError, InputError, MissingFileError
 from offbragg.reduction.experiment import Panel
-from offbragg.reduction.images import READ_ERRORS, open_with_fabio
 from offbragg.reduction.panel_arrays import Pixels, split_panels
-from offbragg.reduction.stacks import HDF5_SUFFIXES
+from offbragg.reduction.pixel_files import read_pixels
 
 _HOW_TO_CONVERT = (
     "np.save('mask.npy', [~m.as_numpy_array() for m in pickle.load(open('mask.pickle', 'rb'))]) "
@@ -37,16 +34,6 @@ def rectangle_mask(panel: Panel) -> BoolArray:
     for x0, y0, x1, y1 in panel.mask:
         excluded[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)] = True
     return excluded
-
-
-def static_masks(
-    detector: tuple[Panel, ...], file_masks: tuple[BoolArray, ...] | None = None
-) -> tuple[BoolArray, ...]:
-    """Combine the panels' own rectangles with the masks of a file, one (slow, fast) a panel."""
-    masks = tuple(rectangle_mask(panel) for panel in detector)
-    if file_masks is None:
-        return masks
-    return tuple(own | given for own, given in zip(masks, file_masks, strict=True))
 
 
 def read_mask(path: str | Path, detector: tuple[Panel, ...]) -> tuple[BoolArray, ...]:
@@ -85,37 +72,12 @@ def read_mask(path: str | Path, detector: tuple[Panel, ...]) -> tuple[BoolArray,
             f"{path}: expected a .npy, TIFF or NXmx mask, found a pickle; convert it by "
             f"{_HOW_TO_CONVERT}"
         )
-    values = _read_values(path)
+    values = read_pixels(path, "mask", _HDF5_PLACES)
     if values.dtype.kind not in "biuf":
         raise FormatError(f"{path}: expected a mask of booleans or integers, found {values.dtype}")
     return tuple(
         np.ascontiguousarray(plane != 0) for plane in split_panels(values, detector, str(path))
     )
-
-
-def _read_values(path: Path) -> Pixels:
-    """Read the array that a mask file holds."""
-    if path.suffix in HDF5_SUFFIXES:
-        return _read_hdf5(path)
-    try:
-        if path.suffix == ".npy":
-            return np.asarray(np.load(path, allow_pickle=False))
-        return np.asarray(open_with_fabio(path).data)
-    except (*READ_ERRORS, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise FormatError(f"{path}: expected a .npy, TIFF or NXmx mask, {reason}") from None
-
-
-def _read_hdf5(path: Path) -> Pixels:
-    """Read a pixel mask where NeXus, or a plain file, has it."""
-    try:
-        with h5py.File(path, "r") as file:
-            for place in _HDF5_PLACES:
-                if isinstance(file.get(place), h5py.Dataset):
-                    return np.asarray(file[place][()])
-    except OSError as error:
-        raise FormatError(f"{path}: expected an HDF5 mask, {error}") from None
-    raise FormatError(f"{path}: expected a mask in /{_HDF5_PLACES[0]}, found none")
 
 
 def mask_untrusted(image: Pixels, trusted_range: tuple[float, float], margin: int = 0) -> BoolArray:

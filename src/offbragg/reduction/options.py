@@ -1,4 +1,4 @@
-"""`MapOptions`: how images become a map; every option of the command is a field of it."""
+"""`MapOptions` and `MaskOptions`: every option of the commands `map` and `mask` is a field."""
 
 from __future__ import annotations
 
@@ -9,14 +9,60 @@ import numpy as np
 from offbragg.errors import InputError
 from offbragg.reduction.bragg_mask import RADIUS_UNITS
 from offbragg.reduction.corrections import PIXEL_CORRECTIONS
+from offbragg.reduction.mask_shapes import parse_ring
 from offbragg.reduction.voxelize import Oversampling
 
-#: Everything that counts are corrected for, in the order in which it is applied.
-CORRECTIONS = (*PIXEL_CORRECTIONS, "exposure")
+#: Everything that counts are corrected for, where the experiment or a file has what it takes.
+CORRECTIONS = (*PIXEL_CORRECTIONS, "parallax", "dark", "flat-field", "exposure", "flux")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskOptions:
+    """Which pixels are left out.
+
+    Attributes
+    ----------
+    images : str or None
+        Where the images are, if not where the experiments say: template, file or folder.
+    mask : str or None
+        File of pixels to exclude.
+    mask_shapes : str or None
+        File of rectangles, circles and polygons to exclude, JSON or text.
+    mask_rings : tuple of str
+        Ranges of resolution to exclude, such as 3.93-3.87 [Å].
+    hot_pixels : bool
+        Find hot and dead pixels from a hundred of the images and exclude them. Off by default:
+        those images are read twice, and what a map leaves out should be asked for.
+    overload : float or None
+        Values above it are overloads [ADU]; None: the experiment's trusted range says.
+    overload_margin : int
+        Pixels within this distance of an overload are excluded too.
+
+    Raises
+    ------
+    InputError
+        If a value is not among those above.
+    """
+
+    images: str | None = None
+    mask: str | None = None
+    mask_shapes: str | None = None
+    mask_rings: tuple[str, ...] = ()
+    hot_pixels: bool = False
+    overload: float | None = None
+    overload_margin: int = 2
+
+    def __post_init__(self) -> None:
+        for text in self.mask_rings:
+            parse_ring(text)
+        if self.overload is not None and not self.overload > 0:
+            raise InputError(f"overload must be > 0, got {self.overload}")
+        if self.overload_margin < 0:
+            raise InputError(f"overload_margin must be >= 0 pixels, got {self.overload_margin}")
 
 
 @dataclass(frozen=True)
-class MapOptions:
+class MapOptions(MaskOptions):
     """How images become a map.
 
     Attributes
@@ -25,8 +71,6 @@ class MapOptions:
         Resolution limit [Å].
     sampling : tuple of 3 int
         Voxels per reciprocal-lattice unit along h, k, l.
-    images : str or None
-        Where the images are, if not where the experiments say: template, file or folder.
     stills : bool
         Take each image at its middle angle: the crystal did not turn during the exposure.
     bragg : str
@@ -37,14 +81,20 @@ class MapOptions:
         2 % at 0.3; beyond, it is the tail of the diffuse halo. 0.25 takes 6.5 % of the pixels.
     bragg_radius_unit : str
         ``"rlu"`` (reciprocal-lattice units) or ``"1/angstrom"``.
-    mask : str or None
-        File of pixels to exclude.
-    overload : float or None
-        Values above it are overloads [ADU]; None: the experiment's trusted range says.
-    overload_margin : int
-        Pixels within this distance of an overload are excluded too.
     corrections : tuple of str
-        Among `CORRECTIONS`.
+        What to correct for where it can be, among solid-angle, polarization, absorption (of the
+        sensor), air, parallax, dark, flat-field, exposure, flux; see docs/reduction.md.
+    air_fraction : float
+        Part of the way from crystal to detector that is air and not helium or vacuum.
+    flux : str or None
+        File of one factor an image that its counts are proportional to, besides the exposure
+        time: flux of the beam, transmission. Text, CSV or .npy; 0 or NaN leaves the image out.
+    dark : str or None
+        File of a dark image [ADU], subtracted from every image besides the pedestal.
+    flat_field : str or None
+        File of the response of each pixel, about 1, that counts are divided by.
+    gain : float or None
+        ADU per photon; None: the experiment says.
     oversample : tuple of 2 int
         Points along each side of a pixel, and through the rotation of an image, that its count is
         split over; 1, 1 gives the pixel whole to the voxel of its centre.
@@ -63,21 +113,23 @@ class MapOptions:
 
     d_min: float
     sampling: tuple[int, int, int] = (1, 1, 1)
-    images: str | None = None
     stills: bool = False
     bragg: str = "exclude"
     bragg_radius: float = 0.25
     bragg_radius_unit: str = "rlu"
-    mask: str | None = None
-    overload: float | None = None
-    overload_margin: int = 2
     corrections: tuple[str, ...] = CORRECTIONS
+    air_fraction: float = 1.0
+    flux: str | None = None
+    dark: str | None = None
+    flat_field: str | None = None
+    gain: float | None = None
     oversample: tuple[int, int] = (1, 1)
     scaling: str = "none"
     n_workers: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, allowed in (
             ("bragg", ("exclude", "keep")),
             ("bragg_radius_unit", RADIUS_UNITS),
@@ -92,13 +144,18 @@ class MapOptions:
             raise InputError(f"corrections must be among {expected}, got {unknown[0]!r}")
         if not (np.isfinite(self.d_min) and self.d_min > 0):
             raise InputError(f"d_min must be > 0 Å, got {self.d_min}")
-        if self.overload is not None and not self.overload > 0:
-            raise InputError(f"overload must be > 0, got {self.overload}")
-        if self.overload_margin < 0:
-            raise InputError(f"overload_margin must be >= 0 pixels, got {self.overload_margin}")
+        if not 0 <= self.air_fraction <= 1:
+            raise InputError(f"air_fraction must be 0 to 1, got {self.air_fraction}")
+        if self.gain is not None and not (np.isfinite(self.gain) and self.gain > 0):
+            raise InputError(f"gain must be > 0 ADU per photon, got {self.gain}")
         if len(self.oversample) != 2:
             raise InputError(f"oversample must be two whole numbers, got {self.oversample}")
         Oversampling(*self.oversample)
+
+    def file_of(self, correction: str) -> str | None:
+        """The file that a correction needs, where one is given and the correction is on."""
+        files = {"dark": self.dark, "flat-field": self.flat_field, "flux": self.flux}
+        return files[correction] if correction in self.corrections else None
 
     @property
     def pixel_corrections(self) -> tuple[str, ...]:

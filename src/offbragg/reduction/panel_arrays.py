@@ -60,3 +60,24 @@ def _panel_offsets(panels: tuple[Panel, ...]) -> list[tuple[int, int]]:
         return [(offset[1], offset[0]) if offset else (0, 0) for offset in given]
     rows = np.cumsum([0, *(panel.shape[0] for panel in panels)])
     return [(int(row), 0) for row in rows[:-1]]
+
+
+def join_panels(planes: tuple[Pixels, ...], panels: tuple[Panel, ...]) -> Pixels:
+    """Put arrays (slow, fast), one a panel, into the one array that `split_panels` cuts up again.
+
+    Returns
+    -------
+    ndarray
+        (slow, fast) for one panel, (n_panels, slow, fast) for several of one size; else one
+        image, 0 between the panels.
+    """
+    if len(planes) == 1:
+        return planes[0]
+    if len({plane.shape for plane in planes}) == 1:
+        return np.stack(planes)
+    offsets = _panel_offsets(panels)
+    corners = [np.add(offset, p.shape) for offset, p in zip(offsets, planes, strict=True)]
+    whole = np.zeros(np.max(corners, axis=0), dtype=planes[0].dtype)
+    for (y, x), plane in zip(offsets, planes, strict=True):
+        whole[y : y + plane.shape[0], x : x + plane.shape[1]] = plane
+    return whole

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from offbragg.conventions import BoolArray, FloatArray, IntArray
+from offbragg.conventions import FloatArray, IntArray
 from offbragg.crystal.grid import HklGrid
 from offbragg.errors import InputError
 from offbragg.reduction._kernels import (
@@ -33,12 +33,10 @@ from offbragg.reduction._kernels import (
     accumulate_samples,
 )
 from offbragg.reduction.bragg_mask import BraggMask
-from offbragg.reduction.corrections import correction_factor
-from offbragg.reduction.experiment import Beam, Experiment, Panel
+from offbragg.reduction.experiment import Experiment
+from offbragg.reduction.pixel_table import Float32Array, PixelTable
 from offbragg.runtime import iter_chunks
 
-Float32Array = NDArray[np.float32]
-_ROWS_AT_ONCE = 256
 _VOXELS_AT_ONCE = 1_000_000
 
 
@@ -84,74 +82,6 @@ class Accumulator:
     def arrays(self) -> tuple[Any, ...]:
         """Give the arrays that the compiled loops take."""
         return self.sums, self.counts, self.touched, self.n_touched, self.axes
-
-
-@dataclass(frozen=True, eq=False)
-class PixelTable:
-    """What is the same for all images of a panel.
-
-    Attributes
-    ----------
-    directions : ndarray, shape (n_pixels, 3), float32
-        Unit vectors of the scattered rays, slow axis first. float32 makes errors of 1e-7 times
-        the cell edge over the wavelength in hkl, 1e-5 for 100 Å.
-    factors : ndarray, shape (n_pixels,), float32
-        κ, see `corrections`.
-    excluded : ndarray, shape (slow, fast), bool
-        Never used: masked, or without a κ.
-    nearness : ndarray, shape (n_pixels,), float32
-        One over the distance from the crystal [mm⁻¹].
-    steps : ndarray, shape (2, 3), float64
-        From one pixel to the next along fast and slow [mm].
-    """
-
-    directions: Float32Array
-    factors: Float32Array
-    excluded: BoolArray
-    nearness: Float32Array
-    steps: FloatArray
-
-    @classmethod
-    def of_panel(
-        cls,
-        panel: Panel,
-        beam: Beam,
-        corrections: Sequence[str],
-        reference: float,
-        excluded: BoolArray,
-    ) -> PixelTable:
-        """Compute the table of a panel, a few rows at a time.
-
-        Parameters
-        ----------
-        panel : Panel
-        beam : Beam
-        corrections : sequence of str
-            See `corrections.correction_factor`.
-        reference : float
-            Reference solid angle [sr].
-        excluded : ndarray, shape (slow, fast), bool
-            Pixels that are masked.
-        """
-        n_slow, n_fast = panel.shape
-        directions = np.empty((n_slow, n_fast, 3), dtype=np.float32)
-        factors = np.empty((n_slow, n_fast), dtype=np.float32)
-        nearness = np.empty((n_slow, n_fast), dtype=np.float32)
-        for first in range(0, n_slow, _ROWS_AT_ONCE):
-            rows = slice(first, first + _ROWS_AT_ONCE)
-            positions = panel.pixel_positions(rows=rows)
-            distance = np.linalg.norm(positions, axis=-1)
-            directions[rows] = positions / distance[..., None]
-            nearness[rows] = 1 / distance
-            factors[rows] = correction_factor(panel, beam, corrections, reference, rows)
-        fast, slow = panel.pixel_size
-        return cls(
-            directions=directions.reshape(-1, 3),
-            factors=factors.reshape(-1),
-            excluded=excluded | ~np.isfinite(factors),
-            nearness=nearness.reshape(-1),
-            steps=np.stack([panel.fast_axis * fast, panel.slow_axis * slow]),
-        )
 
 
 @dataclass(frozen=True)
