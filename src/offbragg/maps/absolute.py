@@ -29,8 +29,8 @@ from offbragg.maps.shells import isotropic_shells, shell_mean
 from offbragg.scattering.compton import PHOTON_COUNTING, compton_intensity
 from offbragg.scattering.form_factors import element_form_factor
 
-#: b [Å²]. On made peptide crystals the scale is then within 1 % for data to 1.5 Å or better, and 8 %
-#: low for 2 Å; without it, 4 % high for 1.5 Å; with twice as much 2 to 3 % low.
+#: b [Å²]. On made peptide crystals the scale is then within 1 % for data to 1.5 Å or better, and
+#: 8 % low for 2 Å; without it, 4 % high for 1.5 Å; with twice as much 2 to 3 % low.
 DAMPING = 0.05
 # Molecules of water per Å³ of bulk solvent: 0.334 electrons per Å³.
 _WATERS = 0.0334

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +15,18 @@ from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.maps.provenance import hash_file, make_step
 from offbragg.reduction.bragg_mask import BraggMask
 from offbragg.reduction.corrections import mean_solid_angle
-from offbragg.reduction.detector_mask import static_mask
 from offbragg.reduction.experiment import Experiment
-from offbragg.reduction.image_tasks import ImageTask, in_batches, list_tasks
-from offbragg.reduction.images import open_sweeps
+from offbragg.reduction.image_run import ImageRun, LoadedImage
+from offbragg.reduction.image_tasks import in_batches, list_tasks
 from offbragg.reduction.options import MapOptions
-from offbragg.reduction.photons import as_asked, make_tables, search_hot_pixels, to_photons
-from offbragg.reduction.pixel_table import Float32Array
+from offbragg.reduction.photons import as_asked
 from offbragg.reduction.voxelize import (
     Accumulator,
     Oversampling,
     VoxelRule,
-    accumulate_image,
     normalise,
 )
-from offbragg.runtime import SILENT, Progress, count_workers, map_in_order
+from offbragg.runtime import SILENT, Progress
 
 Halves = tuple[Accumulator, Accumulator]
 
@@ -71,22 +67,21 @@ def compute_map(
     FormatError, MissingFileError
         If an image or a file that the options name cannot be read.
     """
-    _check_experiments(experiments)
+    check_experiments(experiments)
     experiments = as_asked(experiments, options)
     first = experiments[0]
     grid = HklGrid.from_resolution(first.crystal.cell, options.d_min, options.sampling)
     halves = (Accumulator.empty(grid), Accumulator.empty(grid))
     tasks = list_tasks(experiments, options, rng or np.random.default_rng(options.seed))
     progress.start("map", len(tasks))
-    run = _Run(
-        experiments,
-        options,
-        VoxelRule(grid, _bragg_mask(first, options), Oversampling(*options.oversample)),
-        mean_solid_angle(first.detector),
-        progress,
-    )
+    run = ImageRun(experiments, options, mean_solid_angle(first.detector), progress)
+    rule = voxel_rule(grid, first, options)
+
+    def add(stream: int, loaded: LoadedImage) -> None:
+        loaded.add_to(halves[stream], rule, stills=options.stills)
+
     for batch in in_batches(experiments, tasks):
-        run.add(batch, halves)
+        run.each([[task for task in batch if task.half == half] for half in (0, 1)], add)
     means = normalise(halves, grid)
     if not np.any(means.count):
         raise InputError(
@@ -101,75 +96,28 @@ def compute_map(
         count=means.count,
         half_1=means.half_1 if len(tasks) > 1 else None,
         half_2=means.half_2 if len(tasks) > 1 else None,
-        provenance=(_provenance(experiments, options, run.masked),),
+        provenance=(map_provenance(experiments, options, run.masked),),
     )
 
 
-@dataclass(frozen=True)
-class _Run:
-    """What the work on all images shares."""
-
-    experiments: tuple[Experiment, ...]
-    options: MapOptions
-    rule: VoxelRule
-    reference: float
-    progress: Progress
-
-    masked: list[dict[str, int]] = field(default_factory=list)  # pixels by reason, each detector
-
-    def add(self, tasks: list[ImageTask], halves: Halves) -> None:
-        """Add images of experiments that share beam and detector, each half in a thread."""
-        first = self.experiments[tasks[0].experiment]
-        mask = static_mask(first, self.options)
-        tables = make_tables(first, self.options, self.reference, mask)
-        n_workers = count_workers(self.options.n_workers)
-        with open_sweeps(self.experiments, (task.experiment for task in tasks)) as read:
-
-            def load(task: ImageTask) -> tuple[Float32Array, ...]:
-                images = read(task.experiment, task.image)
-                return to_photons(images, tables, first.detector, self.options)
-
-            if self.options.hot_pixels:
-                found = search_hot_pixels(load, tasks, n_workers)
-                if found is not None:
-                    mask = mask.with_hot_pixels(found)
-                    tables = tuple(
-                        replace(table, excluded=table.excluded | hot | dead)
-                        for table, hot, dead in zip(tables, found.hot, found.dead, strict=True)
-                    )
-            self.masked.append(mask.counts)
-
-            def add_half(half: int) -> None:
-                mine = [task for task in tasks if task.half == half]
-                images = map_in_order(load, mine, max(1, n_workers // 2))
-                for task, photons in zip(mine, images, strict=True):
-                    experiment = self.experiments[task.experiment]
-                    accumulate_image(
-                        halves[half],
-                        tables,
-                        photons,
-                        experiment,
-                        task.image,
-                        self.rule,
-                        stills=self.options.stills,
-                        scale=task.scale,
-                    )
-                    self.progress.step()
-
-            for _ in map_in_order(add_half, (0, 1), min(2, n_workers)):
-                pass
+def voxel_rule(grid: HklGrid, experiment: Experiment, options: MapOptions) -> VoxelRule:
+    """How pixels go to voxels, as the options say."""
+    crystal, bragg = experiment.crystal, None
+    if options.bragg != "keep":
+        bragg = BraggMask(
+            crystal.cell, crystal.space_group, options.bragg_radius, options.bragg_radius_unit
+        )
+    return VoxelRule(grid, bragg, Oversampling(*options.oversample))
 
 
-def _bragg_mask(experiment: Experiment, options: MapOptions) -> BraggMask | None:
-    if options.bragg == "keep":
-        return None
-    crystal = experiment.crystal
-    return BraggMask(
-        crystal.cell, crystal.space_group, options.bragg_radius, options.bragg_radius_unit
-    )
+def check_experiments(experiments: Sequence[Experiment]) -> None:
+    """Check that experiments can go into one map.
 
-
-def _check_experiments(experiments: Sequence[Experiment]) -> None:
+    Raises
+    ------
+    InputError
+        If there is none, or cells or space groups differ.
+    """
     if not experiments:
         raise InputError("experiments must be at least one, got none")
     first = experiments[0]
@@ -184,7 +132,7 @@ def _check_experiments(experiments: Sequence[Experiment]) -> None:
             )
 
 
-def _provenance(
+def map_provenance(
     experiments: Sequence[Experiment], options: MapOptions, masked: Sequence[dict[str, int]]
 ) -> dict[str, Any]:
     """Say what was done to what, for the map's file."""

@@ -1,0 +1,114 @@
+"""Going through images: read, masked, in photons, each given once to what adds it up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from offbragg.reduction.detector_mask import static_mask
+from offbragg.reduction.experiment import Experiment
+from offbragg.reduction.image_tasks import ImageTask
+from offbragg.reduction.images import open_sweeps
+from offbragg.reduction.options import MapOptions
+from offbragg.reduction.photons import make_tables, search_hot_pixels, to_photons
+from offbragg.reduction.pixel_table import Float32Array, PixelTable
+from offbragg.reduction.voxelize import Accumulator, VoxelRule, accumulate_image
+from offbragg.runtime import Progress, count_workers, map_in_order
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedImage:
+    """One image in photons, with what its pixels need to be added up.
+
+    Attributes
+    ----------
+    task : ImageTask
+    experiment : Experiment
+    tables : tuple of PixelTable
+        One a panel.
+    photons : tuple of ndarray, shape (slow, fast), float32
+        One a panel; NaN = excluded.
+    """
+
+    task: ImageTask
+    experiment: Experiment
+    tables: tuple[PixelTable, ...]
+    photons: tuple[Float32Array, ...]
+
+    def add_to(self, sums: Accumulator, rule: VoxelRule, *, stills: bool) -> None:
+        """Add the pixels to the sums of their voxels."""
+        accumulate_image(
+            sums, self.tables, self.photons, self.experiment, self.task.image, rule,
+            stills=stills, scale=self.task.scale,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class ImageRun:
+    """What the work on all images shares.
+
+    Attributes
+    ----------
+    experiments : tuple of Experiment
+        See `as_asked`.
+    options : MapOptions
+    reference : float
+        Reference solid angle [sr].
+    progress : Progress
+    masked : list of dict
+        Pixels that are excluded by reason, of each detector gone through so far.
+    """
+
+    experiments: tuple[Experiment, ...]
+    options: MapOptions
+    reference: float
+    progress: Progress
+    masked: list[dict[str, int]] = field(default_factory=list)
+
+    def each(
+        self,
+        streams: Sequence[Sequence[ImageTask]],
+        use: Callable[[int, LoadedImage], None],
+    ) -> None:
+        """Load images that share beam and detector; use each stream's in order, in one thread.
+
+        Parameters
+        ----------
+        streams : sequence of sequences of ImageTask
+        use : callable
+            Gets the number of the stream and an image of it; called by one thread a stream.
+        """
+        tasks = [task for stream in streams for task in stream]
+        if not tasks:
+            return
+        first = self.experiments[tasks[0].experiment]
+        mask = static_mask(first, self.options)
+        tables = make_tables(first, self.options, self.reference, mask)
+        n_workers = count_workers(self.options.n_workers)
+        with open_sweeps(self.experiments, (task.experiment for task in tasks)) as read:
+
+            def load(task: ImageTask) -> tuple[Float32Array, ...]:
+                images = read(task.experiment, task.image)
+                return to_photons(images, tables, first.detector, self.options)
+
+            if self.options.hot_pixels:
+                ordered = sorted(tasks, key=lambda task: (task.experiment, task.image))
+                found = search_hot_pixels(load, ordered, n_workers)
+                if found is not None:
+                    mask = mask.with_hot_pixels(found)
+                    tables = tuple(
+                        replace(table, excluded=table.excluded | hot | dead)
+                        for table, hot, dead in zip(tables, found.hot, found.dead, strict=True)
+                    )
+            self.masked.append(mask.counts)
+
+            def go_through(number: int) -> None:
+                stream = streams[number]
+                images = map_in_order(load, stream, max(1, n_workers // len(streams)))
+                for task, photons in zip(stream, images, strict=True):
+                    experiment = self.experiments[task.experiment]
+                    use(number, LoadedImage(task, experiment, tables, photons))
+                    self.progress.step()
+
+            for _ in map_in_order(go_through, range(len(streams)), min(len(streams), n_workers)):
+                pass
