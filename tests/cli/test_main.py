@@ -17,8 +17,8 @@ from offbragg.cli.options import flag_name, generator
 from offbragg.errors import InputError
 
 COMMANDS = (
-    "demo", "simulate", "expose", "map", "mask", "merge", "stats", "fit", "rank", "infer",
-    "compare", "reindex", "import", "delta-pdf", "covariance", "ensemble", "info",
+    "demo", "simulate", "expose", "map", "mask", "scale", "merge", "stats", "fit", "rank",
+    "infer", "compare", "reindex", "import", "delta-pdf", "covariance", "ensemble", "info",
 )  # fmt: skip
 
 

@@ -14,7 +14,16 @@ from importlib.metadata import version
 
 from cyclopts import App, CycloptsError, Parameter
 
-from offbragg.cli import fitting, forward, indexing, inferring, mapping, masking, real_space
+from offbragg.cli import (
+    fitting,
+    forward,
+    indexing,
+    inferring,
+    mapping,
+    masking,
+    real_space,
+    scaling,
+)
 from offbragg.cli.console import Outcome, emit, set_up_logging
 from offbragg.cli.options import Common, flag_name
 from offbragg.errors import OffbraggError
@@ -40,6 +49,7 @@ def build_app() -> App:
     app.command(forward.expose)
     app.command(mapping.map_images, name="map")
     app.command(masking.mask)
+    app.command(scaling.scale)
     app.command(mapping.merge)
     app.command(mapping.stats)
     app.command(fitting.fit)

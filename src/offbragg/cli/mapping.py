@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from offbragg.cli.console import BarProgress, Outcome
 from offbragg.cli.options import Common, Output, generator
+from offbragg.cli.scaling import with_scaling
 from offbragg.cli.tables import map_figures, map_summary, shell_tables
 from offbragg.errors import InputError, OffbraggError
 from offbragg.maps.comparison import compare as compare_maps
@@ -19,7 +20,7 @@ from offbragg.maps.statistics import statistics
 from offbragg.maps.symmetrize import merge as merge_maps
 from offbragg.reduction.experiment import read_experiments
 from offbragg.reduction.options import MapOptions
-from offbragg.reduction.pipeline import compute_map
+from offbragg.reduction.reduce import reduce_images
 
 
 def map_images(
@@ -42,9 +43,9 @@ def map_images(
     experiments = [e for path in expt for e in read_experiments(path, options.images)]
     rng = generator(options.seed)
     with BarProgress() as progress:
-        observed = compute_map(experiments, options, rng, progress)
+        observed, scaled = reduce_images(experiments, options, rng, progress, output.parent)
     write_map(output, observed)
-    return map_summary(observed, output)
+    return with_scaling(map_summary(observed, output), scaled)
 
 
 def merge(

@@ -99,7 +99,12 @@ class MapOptions(MaskOptions):
         Points along each side of a pixel, and through the rotation of an image, that its count is
         split over; 1, 1 gives the pixel whole to the voxel of its centre.
     scaling : str
-        Only ``"none"``.
+        ``"none"``, or ``"standard"``: what each wedge of images measured is scaled before it is
+        averaged, as by the command scale with its defaults.
+    wedge : float
+        Images are one wedge while the crystal turns by no more than this [degrees].
+    observations : str or None
+        With scaling: file to keep the unmerged observations in, for the command scale.
     n_workers : int or None
         Threads; None: as many as this process may run on. The map does not depend on it.
     seed : int
@@ -125,6 +130,8 @@ class MapOptions(MaskOptions):
     gain: float | None = None
     oversample: tuple[int, int] = (1, 1)
     scaling: str = "none"
+    wedge: float = 1.0
+    observations: str | None = None
     n_workers: int | None = None
     seed: int = 0
 
@@ -133,7 +140,7 @@ class MapOptions(MaskOptions):
         for name, allowed in (
             ("bragg", ("exclude", "keep")),
             ("bragg_radius_unit", RADIUS_UNITS),
-            ("scaling", ("none",)),
+            ("scaling", ("none", "standard")),
         ):
             value = getattr(self, name)
             if value not in allowed:
@@ -144,6 +151,10 @@ class MapOptions(MaskOptions):
             raise InputError(f"corrections must be among {expected}, got {unknown[0]!r}")
         if not (np.isfinite(self.d_min) and self.d_min > 0):
             raise InputError(f"d_min must be > 0 Å, got {self.d_min}")
+        if not self.wedge > 0:
+            raise InputError(f"wedge must be > 0 degrees, got {self.wedge}")
+        if self.observations is not None and self.scaling == "none":
+            raise InputError("observations are kept with scaling alone, got scaling 'none'")
         if not 0 <= self.air_fraction <= 1:
             raise InputError(f"air_fraction must be 0 to 1, got {self.air_fraction}")
         if self.gain is not None and not (np.isfinite(self.gain) and self.gain > 0):

@@ -2,15 +2,76 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
 import numpy as np
 
 from offbragg.conventions import BoolArray, FloatArray, IntArray
 from offbragg.crystal.symmetry import laue_rotations
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.maps.equivalents import symmetry_orbits
+from offbragg.maps.provenance import make_step
 from offbragg.reduction.observations import Observations
-from offbragg.reduction.scaled import ScaledObservations
-from offbragg.reduction.scaling import ScalingData
+from offbragg.reduction.scaled import ScaledObservations, scale_observations
+from offbragg.reduction.scaling import Scaling, ScalingData, fit_scaling
+from offbragg.reduction.standard_scaling import ScalingOptions, standard_corrections
+from offbragg.runtime import SILENT, Progress
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledMap:
+    """A scaled map, and how it came to be.
+
+    Attributes
+    ----------
+    map : DiffuseMap
+        Unmerged.
+    scaling : Scaling
+    figures : mapping
+        ``n_observations``, ``n_outliers``, ``r_meas_before`` and ``r_meas_after`` (of unmerged
+        observations), ``inflation`` and ``fraction`` of the error model, ``converged``.
+    """
+
+    map: DiffuseMap
+    scaling: Scaling
+    figures: Mapping[str, Any]
+
+
+def scale_to_map(
+    observations: Observations,
+    options: ScalingOptions | None = None,
+    progress: Progress = SILENT,
+) -> ScaledMap:
+    """Scale observations, leave outliers out, and average the rest in voxels.
+
+    Raises
+    ------
+    InputError
+        If there are no equivalents to scale by, or the group does not fit the cell.
+    """
+    settings = options or ScalingOptions()
+    data = scaling_data(observations, settings.laue_group)
+    corrections = standard_corrections(data, settings)
+    scaling = fit_scaling(
+        data, corrections, most_observations=settings.most_observations,
+        rng=np.random.default_rng(settings.seed), progress=progress,
+    )  # fmt: skip
+    before = scale_observations(data, Scaling.none(), outlier_probability=0.0)
+    scaled = scale_observations(data, scaling, outlier_probability=settings.outlier_probability)
+    figures = {
+        "n_observations": len(observations),
+        "n_outliers": int(np.count_nonzero(scaled.is_outlier)),
+        "r_meas_before": before.r_meas(),
+        "r_meas_after": scaled.r_meas(),
+        "inflation": scaled.error_model.inflation,
+        "fraction": scaled.error_model.fraction,
+        "converged": scaling.converged,
+    }
+    made = map_of(observations, scaled)
+    step = make_step("scale", settings, figures=figures)
+    return ScaledMap(replace(made, provenance=(*made.provenance, step)), scaling, figures)
 
 
 def scaling_data(observations: Observations, laue_group: str | None = None) -> ScalingData:

@@ -1,0 +1,52 @@
+"""The command scale: unmerged observations to a map, by itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from offbragg.cli.console import BarProgress, Outcome
+from offbragg.cli.options import Common, Output
+from offbragg.cli.tables import map_summary
+from offbragg.maps.io import write_map
+from offbragg.reduction.observations_file import read_observations
+from offbragg.reduction.scaled_map import ScaledMap, scale_to_map
+from offbragg.reduction.standard_scaling import ScalingOptions
+
+
+def scale(
+    observations: Path,
+    /,
+    *,
+    output: Output,
+    options: Annotated[ScalingOptions | None, Parameter(name="*")] = None,
+    common: Common | None = None,
+) -> Outcome:
+    """Scale unmerged observations so that equivalents agree, and average them in voxels.
+
+    Parameters
+    ----------
+    observations
+        File that map --scaling standard --observations FILE has kept.
+    output
+        Map file to write.
+    """
+    with BarProgress() as progress:
+        scaled = scale_to_map(read_observations(observations), options, progress)
+    write_map(output, scaled.map)
+    return with_scaling(map_summary(scaled.map, output), scaled)
+
+
+def with_scaling(outcome: Outcome, scaled: ScaledMap | None) -> Outcome:
+    """Add what a scaling did to the outcome of a command that made a map."""
+    if scaled is None:
+        return outcome
+    rows = [(name.replace("_", " "), value) for name, value in scaled.figures.items()]
+    return replace(
+        outcome,
+        result={**outcome.result, "scaling": scaled.figures},
+        tables=[*outcome.tables, ("", ("scaling", ""), rows)],
+    )

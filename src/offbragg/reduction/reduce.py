@@ -1,0 +1,60 @@
+"""Experiments to a map in one call, scaled where that is asked for."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from offbragg.maps.diffuse_map import DiffuseMap
+from offbragg.reduction.experiment import Experiment
+from offbragg.reduction.observations_file import read_observations
+from offbragg.reduction.observe import write_observations
+from offbragg.reduction.options import MapOptions
+from offbragg.reduction.pipeline import compute_map
+from offbragg.reduction.scaled_map import ScaledMap, scale_to_map
+from offbragg.reduction.standard_scaling import ScalingOptions
+from offbragg.runtime import SILENT, Progress
+
+
+def reduce_images(
+    experiments: Sequence[Experiment],
+    options: MapOptions,
+    rng: np.random.Generator | None = None,
+    progress: Progress = SILENT,
+    folder: str | Path | None = None,
+) -> tuple[DiffuseMap, ScaledMap | None]:
+    """Average the pixels of all images in voxels, and scale them first where asked.
+
+    Parameters
+    ----------
+    experiments : sequence of Experiment
+    options : MapOptions
+    rng : numpy.random.Generator, optional
+        As for `compute_map`.
+    progress : Progress
+    folder : str or Path, optional
+        Where unmerged observations are kept meanwhile, forty bytes each, unless ``options`` names
+        a file for them; the system's temporary folder where not given.
+
+    Returns
+    -------
+    map : DiffuseMap
+        Unmerged.
+    scaled : ScaledMap or None
+        How it was scaled; None where it was not.
+
+    Raises
+    ------
+    InputError, FormatError, MissingFileError
+        As `compute_map` and `scale_to_map`.
+    """
+    if options.scaling == "none":
+        return compute_map(experiments, options, rng, progress), None
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        path = options.observations or Path(temporary) / "observations.h5"
+        write_observations(experiments, options, path, rng, progress)
+        scaled = scale_to_map(read_observations(path), ScalingOptions(seed=options.seed), progress)
+    return scaled.map, scaled

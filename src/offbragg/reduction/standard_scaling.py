@@ -1,0 +1,103 @@
+"""The usual corrections of a scaling, with ranges and knots that the observations suggest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from offbragg.conventions import FloatArray
+from offbragg.errors import InputError
+from offbragg.reduction.scaling import Correction, ScalingData
+from offbragg.reduction.smooth_function import Axis, SmoothFunction
+
+#: What `standard_corrections` knows.
+SCALINGS = ("scale", "absorption", "detector", "offset")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScalingOptions:
+    """How observations are scaled.
+
+    Attributes
+    ----------
+    corrections : tuple of str
+        scale: the beam and the crystal in it, by rotation; absorption: by direction and rotation;
+        detector: by direction alone; offset: what is added, by resolution and rotation. Each for
+        every sweep, but for the detector.
+    laue_group : str or None
+        Whose equivalents are to agree; that of the space group if not given.
+    scale_spacing : float
+        Between knots of the scale [degrees].
+    angle_spacing : float
+        Between knots of absorption and offset in rotation [degrees].
+    direction_spacing : float
+        Between knots of absorption and detector in direction [rad].
+    resolution_spacing : float
+        Between knots of the offset [Å⁻¹ in 1/d].
+    roughness : float
+        Change of slope from knot to knot that is expected, of factors; of an offset, in units of
+        the mean intensity.
+    outlier_probability : float
+        Observations less probable than this by what equivalents make expected are left out; 0:
+        none is.
+    most_observations : int
+        What the corrections are fitted to at most; they are applied to all.
+    seed : int
+        Draws the orbits that they are fitted to.
+    """
+
+    corrections: tuple[str, ...] = ("scale", "absorption", "offset")
+    laue_group: str | None = None
+    scale_spacing: float = 10.0
+    angle_spacing: float = 30.0
+    direction_spacing: float = 0.2
+    resolution_spacing: float = 0.1
+    roughness: float = 0.03
+    outlier_probability: float = 1e-6
+    most_observations: int = 300_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.corrections if name not in SCALINGS]
+        if unknown:
+            raise InputError(f"corrections must be among {', '.join(SCALINGS)}, got {unknown[0]!r}")
+        for name in (
+            "scale_spacing", "angle_spacing", "direction_spacing", "resolution_spacing",
+            "roughness", "most_observations",
+        ):  # fmt: skip
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} must be > 0, got {getattr(self, name)}")
+
+
+def standard_corrections(data: ScalingData, options: ScalingOptions) -> tuple[Correction, ...]:
+    """Make the corrections that the options name.
+
+    What has no range is no variable: a scale of stills that did not turn has none of rotation.
+    """
+    columns = data.columns
+    n_sweeps = int(columns["sweep"].max()) + 1
+    made = []
+    for name in options.corrections:
+        spacings = {
+            "scale": {"angle": options.scale_spacing},
+            "absorption": {
+                "x": options.direction_spacing, "y": options.direction_spacing,
+                "angle": options.angle_spacing,
+            },
+            "detector": {"x": options.direction_spacing, "y": options.direction_spacing},
+            "offset": {"inv_d": options.resolution_spacing, "angle": options.angle_spacing},
+        }[name]  # fmt: skip
+        axes = {v: _axis(columns[v], spacing) for v, spacing in spacings.items()}
+        if n_sweeps > 1 and name != "detector":
+            axes["sweep"] = Axis.of_categories(n_sweeps)
+        kind = {"scale": "crystal", "offset": "offset"}.get(name, "all")
+        function = SmoothFunction(name, tuple(axes.values()))
+        made.append(Correction(function, tuple(axes), kind, options.roughness))
+    return tuple(made)
+
+
+def _axis(values: FloatArray, spacing: float) -> Axis:
+    """Cover values; linear between two knots where they are but a few spacings."""
+    axis = Axis.over(values, spacing)
+    if axis.degree == 0:
+        return axis
+    return axis if axis.n_intervals > 1 else Axis(axis.low, axis.high, 1, degree=1)
