@@ -110,8 +110,9 @@ def find_hot_pixels(
     -----
     Peaks can make a pixel look hot only where they reach it in every one of the ten blocks, and
     not its neighbours: the direct beam where nothing stops it, and over sweeps of a few tens of
-    degrees broad peaks beside the rotation axis, which hardly move. A hot pixel of one photon an image is found beside pixels of 0.2, by 100
-    images; a dead one where its neighbours count some 70 photons in all.
+    degrees broad peaks beside the rotation axis, which hardly move. A hot pixel of one photon an
+    image is found beside pixels of 0.2, by 100 images; a dead one where its neighbours count some
+    70 photons in all.
 
     Examples
     --------
