@@ -34,6 +34,8 @@ from offbragg.reduction.experiment import (
 from offbragg.reduction.expose import ExposeOptions, ExposeResult, expose
 from offbragg.reduction.exposed_sweep import ExposedSweep
 from offbragg.reduction.images import open_images
+from offbragg.reduction.options import MapOptions
+from offbragg.reduction.pipeline import compute_map
 
 RTOL_ROUNDING = 1e-12  # same numbers, other order of float64 operations
 RTOL_FLOAT32 = 3e-6  # the map and noise-free images are float32: a few units of 6e-8 on sums
@@ -253,6 +255,23 @@ def test_a_uniform_map_shows_solid_angle_polarisation_and_air_alone(tmp_path):
     assert_allclose(
         images[0] / (expected / (cosine**3).mean()), result.scale * 3.0, rtol=RTOL_FLOAT32
     )
+
+
+@pytest.mark.parametrize("parallax", [False, True])
+def test_a_uniform_map_comes_back_uniform(parallax, tmp_path):
+    # Long waves, so that air takes a tenth; without its correction the map is not flat.
+    made = make_experiment(beam=Beam(2.0, [0.01, -0.02, -1.0], [0.05, 1.0, 0.1], 0.9))
+    detector = tuple(replace(panel, parallax=parallax) for panel in made.detector)
+    result = run(tmp_path, uniform(), replace(made, detector=detector), noise=False)
+    experiments = read_experiments(result.experiments)
+    assert experiments[0].detector[0].parallax is parallax
+    options = MapOptions(d_min=1.5, sampling=(3, 3, 3), bragg="keep", oversample=(1, 3))
+    found = compute_map(experiments, options).intensity
+    some = np.isfinite(found)
+    assert some.sum() > 100
+    assert_allclose(found[some], 3.0 * result.scale, rtol=RTOL_FLOAT32)
+    without = replace(options, air_fraction=0.0)
+    assert np.ptp(np.log(compute_map(experiments, without).intensity[some])) > 0.01
 
 
 def test_the_mean_is_the_photons_asked_for(tmp_path, diffuse_map, experiment):

@@ -16,8 +16,8 @@ from offbragg.reduction.corrections import PIXEL_CORRECTIONS, correction_factor
 from offbragg.reduction.experiment import Beam, Panel
 from offbragg.reduction.pixel_table import PixelTable
 
-N_RAYS = 3_000_000
-# Counts are Poisson numbers of a thousand a pixel: χ² per pixel of 300 pixels is 1 ± 0.08.
+N_RAYS = 2_000_000
+# Poisson numbers of 100 to 1400 a pixel: χ² per pixel of 300 pixels is 1 ± 0.08.
 CHI_SQUARED = 1.35
 BEAM = Beam(1.9, [0.05, 0.02, 1.0], [0.1, 1.0, 0.0], 0.8)
 
@@ -99,7 +99,7 @@ def test_traced_photons_are_even_after_correction(names, panel, rays):
     kappa = correction_factor(panel, BEAM, ("solid-angle", *names), reference=1.0)
     found, expected = photons * kappa, N_RAYS / cone
     chi_squared = np.mean((found - expected) ** 2 / (photons * kappa**2))
-    assert photons.min() > 100
+    assert photons.min() > 80
     assert chi_squared < CHI_SQUARED
     if names != ("solid-angle",):
         plain = photons * correction_factor(panel, BEAM, ("solid-angle",), reference=1.0)

@@ -109,8 +109,20 @@ def find_hot_pixels(
     Notes
     -----
     Peaks can make a pixel look hot only where they reach it in every one of the ten blocks, and
-    not its neighbours. A hot pixel of one photon an image is found beside pixels of 0.2, by 100
-    images; a dead one where its neighbours count some 70 photons in all.
+    not its neighbours: the direct beam where nothing stops it, and over sweeps of a few tens of
+    degrees broad peaks beside the rotation axis, which hardly move. A hot pixel of one photon an
+    image is found beside pixels of 0.2, by 100 images; a dead one where its neighbours count some
+    70 photons in all.
+
+    Examples
+    --------
+    >>> images = np.random.default_rng(0).poisson(2.0, (60, 50, 60)).astype(np.float32)
+    >>> images[:, 7, 8] += 30  # a hot pixel
+    >>> images[:, 40, 9] = 0  # a dead one
+    >>> images[3, 20:23, 30:33] += 90  # a Bragg peak
+    >>> found = find_hot_pixels(([image] for image in images), len(images))
+    >>> np.argwhere(found.hot[0]).tolist(), found.n_dead
+    ([[7, 8]], 1)
     """
     if n_images < FEWEST:
         raise InputError(f"hot pixels need {FEWEST} images or more, got {n_images}")

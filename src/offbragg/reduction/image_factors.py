@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from offbragg.conventions import FloatArray
 from offbragg.errors import FormatError, InputError, MissingFileError
+from offbragg.reduction.images import READ_ERRORS
 
 
 def relative_exposures(exposure_times: Sequence[FloatArray | None]) -> list[FloatArray | None]:
@@ -132,13 +133,17 @@ def read_image_factors(path: str | Path, image_numbers: Sequence[int]) -> FloatA
 def _read_npy(path: Path) -> FloatArray:
     """Read a column (n_images, 1) of a NumPy file."""
     try:
-        values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise FormatError(f"{path}: expected a .npy file, {error}") from None
-    if not isinstance(values, np.ndarray) or values.ndim != 1 or values.dtype.kind not in "iuf":
-        found = f"{values.dtype} of {values.shape}" if hasattr(values, "dtype") else "an archive"
-        raise FormatError(f"{path}: expected numbers of shape (n_images,), found {found}")
-    return values.astype(np.float64)[:, None]
+        with path.open("rb") as stream:
+            values = np.lib.format.read_array(stream, allow_pickle=False)
+    except READ_ERRORS as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FormatError(f"{path}: expected a .npy file, {reason}") from None
+    if values.ndim != 1 or values.dtype.kind not in "iuf":
+        raise FormatError(
+            f"{path}: expected numbers of shape (n_images,), found {values.dtype} of {values.shape}"
+        )
+    column: FloatArray = values.astype(np.float64)[:, None]
+    return column
 
 
 def _read_text(path: Path) -> FloatArray:

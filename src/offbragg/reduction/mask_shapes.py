@@ -184,7 +184,8 @@ def _from_text(text: str, path: Path) -> tuple[MaskShape, ...]:
             continue
         if len(words) < 2:
             raise FormatError(f"{path}: line {number}: expected kind, panel, numbers, found {line}")
-        panel = int(words[1]) if words[1].isdecimal() else words[1]
+        is_number = words[1].isdecimal() and len(words[1]) < 10
+        panel = int(words[1]) if is_number else words[1]
         shapes.append(_shape(words[0], words[2:], panel, f"{path}: line {number}"))
     return tuple(shapes)
 
@@ -193,7 +194,7 @@ def _shape(kind: object, numbers: object, panel: object, where: str) -> MaskShap
     """Make a shape of what a file has; errors say where."""
     try:
         flat = np.array(numbers, dtype=np.float64).reshape(-1)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise FormatError(f"{where}: expected numbers, found {numbers!r}") from None
     if isinstance(panel, bool) or not isinstance(panel, int | str):
         raise FormatError(f"{where}: expected a panel's number or name, found {panel!r}")
@@ -241,6 +242,12 @@ def ring_mask(panel: Panel, beam: Beam, rings: Sequence[tuple[float, float]]) ->
     Returns
     -------
     ndarray, shape (slow, fast), bool
+
+    Examples
+    --------
+    >>> panel = Panel("", [0, 0, 100], [1, 0, 0], [0, 1, 0], (10, 10), (6, 1))
+    >>> ring_mask(panel, Beam(1.0, [0, 0, 1], [0, 1, 0]), [(4.5, 2.8)]).astype(int).tolist()
+    [[0, 0, 1, 1, 0, 0]]
     """
     inside = np.zeros(panel.shape, dtype=bool)
     for first in range(0, panel.shape[0], _ROWS_AT_ONCE):

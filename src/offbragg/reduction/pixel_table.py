@@ -91,14 +91,14 @@ class PixelTable:
             directions[rows] = positions / distance[..., None]
             nearness[rows] = 1 / distance
             kappa = correction_factor(panel, beam, corrections, reference, rows, air_fraction)
-            if flat_field is not None:
-                with np.errstate(divide="ignore"):
-                    kappa = kappa / flat_field[rows]
-            factors[rows] = kappa
+            # Numbers too large for float32 become infinite, and so excluded.
+            with np.errstate(divide="ignore", over="ignore"):
+                factors[rows] = kappa if flat_field is None else kappa / flat_field[rows]
         without = ~np.isfinite(factors)
         offset: Float32Array | float = panel.pedestal
         if dark is not None:
-            offset = (panel.pedestal + dark).astype(np.float32)
+            with np.errstate(over="ignore"):
+                offset = (panel.pedestal + dark).astype(np.float32)
             without |= ~np.isfinite(offset)
         fast, slow = panel.pixel_size
         return cls(
@@ -128,8 +128,8 @@ class PixelTable:
         """
         values = image.astype(np.float32)
         if np.ndim(self.offset) > 0 or self.offset != 0:
-            values -= np.float32(self.offset)
+            values -= self.offset
         if self.gain != 1:
-            values /= np.float32(self.gain)
+            values /= self.gain
         values[untrusted | self.excluded] = np.nan
         return values
