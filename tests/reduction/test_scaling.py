@@ -170,8 +170,10 @@ def test_factors_have_mean_one_and_offsets_reach_zero(made, scaling):
         (x,) = (c for c in scaling.corrections if c.function.name == name)
         values = scaling.value(name, x.points(made.data.columns))
         assert np.mean(values) == pytest.approx(1.0, abs=0.02)
-    offset = scaling.coefficients[2].reshape(5, 7)
-    assert np.allclose(offset.min(axis=1), 0.0)
+    angles = np.linspace(0.0, 180.0, 200)
+    for inv_d in (0.15, 0.3, 0.45):
+        along = scaling.value("offset", np.column_stack([np.full(200, inv_d), angles]))
+        assert -0.2 < along.min() < 0.3  # of a mean intensity of 24
 
 
 def test_an_error_model_of_none_changes_no_variance():

@@ -4,9 +4,11 @@ r"""Scaling: smooth corrections that make equivalent observations agree.
 
 with I_h one number for each orbit of equivalent voxels; m multiplies all that is counted
 (absorption, the detector), b only what the crystal scatters (beam, illuminated volume), c is added
-to it (air, loop, mother liquor). Gauss–Newton on the coefficients of all of them together; at each
-step the I_h of least squares follow (variable projection), so their number costs nothing. Weights
-are those of the counts that the model *expects*, never of an observation's own.
+to it (air, loop, mother liquor). Factors are exponentials of smooth functions, so they stay
+positive, and absorption is linear in its path. Levenberg–Marquardt on the coefficients of all of
+them together; at each step the I_h of least squares follow (variable projection), so their number
+costs nothing. Weights are those of the counts that the model *expects*, never of an observation's
+own.
 """
 
 from __future__ import annotations
@@ -33,10 +35,11 @@ _MOST_STEPS, _SMALL_CHANGE = 12, 5e-4
 _HUBER = 2.0
 # What an expected intensity is at least for its variance, of the mean of all.
 _LEAST_EXPECTED = 0.05
-# A factor is never below this, nor changes in one step by more than this share of itself.
-_LEAST_FACTOR, _LARGEST_CHANGE = 0.02, 0.5
-# Coefficients that no observation shows stay near 1 (factors) or 0 (offsets): expected departure.
+# Coefficients that no observation shows stay near 0: departure that is expected.
 _DEPARTURE = 0.5
+# Damping, in units of the equations' diagonal: at first, what it is multiplied with where a step
+# fails, and where none is found any more.
+_DAMPING, _MORE, _MOST_DAMPING = 1e-3, 10.0, 1e4
 _ORBITS_AT_ONCE = 8192
 
 
@@ -52,8 +55,8 @@ class Correction:
     kind : {"all", "crystal", "offset"}
         Multiplies all that is counted, or what the crystal scatters; or is added to that.
     roughness : float
-        Second difference between neighbouring coefficients that is expected; of an offset, in
-        units of the mean intensity.
+        Second difference between neighbouring coefficients that is expected: of a factor's
+        logarithm, or of an offset, in units of the mean intensity.
     """
 
     function: SmoothFunction
@@ -67,10 +70,10 @@ class Correction:
         if not self.roughness > 0:
             raise InputError(f"roughness must be > 0, got {self.roughness}")
 
-    @property
-    def neutral(self) -> float:
-        """What it is where it does nothing."""
-        return 0.0 if self.kind == "offset" else 1.0
+    def values(self, design: sparse.csr_array, coefficients: FloatArray) -> FloatArray:
+        """What it is where the observations of a design (n, n_coefficients) lie, (n,)."""
+        smooth: FloatArray = design @ coefficients
+        return smooth if self.kind == "offset" else np.exp(smooth)
 
     def points(self, columns: Mapping[str, FloatArray]) -> FloatArray:
         """Where the observations lie on its axes, (n, n_axes)."""
@@ -104,24 +107,34 @@ class Scaling:
         """Value of the correction of a name at points (n, n_axes)."""
         for correction, c in zip(self.corrections, self.coefficients, strict=True):
             if correction.function.name == name:
-                values: FloatArray = correction.function.design(points) @ c
-                return values
+                return correction.values(correction.function.design(points), c)
         names = ", ".join(x.function.name for x in self.corrections)
         raise InputError(f"scaling has no correction {name!r}, expected one of {names}")
 
     def factor_and_offset(self, columns: Mapping[str, FloatArray]) -> tuple[FloatArray, FloatArray]:
         """What observations are: factor · I_h + offset, both (n,)."""
         n = len(next(iter(columns.values())))
-        both, crystal, added = np.ones(n), np.ones(n), np.zeros(n)
-        for correction, c in zip(self.corrections, self.coefficients, strict=True):
-            values = correction.function.design(correction.points(columns)) @ c
-            if correction.kind == "offset":
-                added += values
-            elif correction.kind == "all":
-                both *= np.maximum(values, _LEAST_FACTOR)
-            else:
-                crystal *= np.maximum(values, _LEAST_FACTOR)
+        values = [
+            x.values(x.function.design(x.points(columns)), c)
+            for x, c in zip(self.corrections, self.coefficients, strict=True)
+        ]
+        both, crystal, added = _terms(self.corrections, values, n)
         return both * crystal, both * added
+
+
+def _terms(
+    corrections: Sequence[Correction], values: Sequence[FloatArray], n: int
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """What multiplies all, what multiplies the crystal's part, and what is added; (n,)."""
+    both, crystal, added = np.ones(n), np.ones(n), np.zeros(n)
+    for x, value in zip(corrections, values, strict=True):
+        if x.kind == "offset":
+            added += value
+        elif x.kind == "all":
+            both *= value
+        else:
+            crystal *= value
+    return both, crystal, added
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,11 +233,11 @@ def fit_scaling(
     if not len(used.intensity):
         raise InputError("scaling: expected orbits with two observations or more, found none")
     problem = _Problem(used, tuple(corrections))
-    state = problem.start()
+    state = np.zeros(problem.n_coefficients)
     misfit = [problem.misfit(state)]
-    converged = False
+    converged, damping = False, _DAMPING
     for step in range(_MOST_STEPS):
-        state = problem.improved(state)
+        state, damping = problem.improved(state, damping)
         misfit.append(problem.misfit(state))
         say(progress, f"scaling, step {step + 1}: misfit {misfit[-1]:.4f}")
         if abs(misfit[-2] - misfit[-1]) <= _SMALL_CHANGE * misfit[-1]:
@@ -245,10 +258,8 @@ class _Problem:
         sizes = [design.shape[1] for design in self.designs]
         ends = np.cumsum(sizes)
         self.parts = [slice(end - n, end) for end, n in zip(ends, sizes, strict=True)]
-        self.neutral = np.concatenate(
-            [np.full(n, x.neutral) for x, n in zip(corrections, sizes, strict=True)]
-        )
-        # Restraints: rows · (p − neutral) = 0, in units of what is expected.
+        self.n_coefficients = int(ends[-1])
+        # Restraints: rows · p = 0, in units of what is expected.
         units = [self.level if x.kind == "offset" else 1.0 for x in corrections]
         blocks = [
             sparse.vstack(
@@ -261,25 +272,14 @@ class _Problem:
         ]
         self.restraints = sparse.csr_array(sparse.block_diag(blocks))
 
-    def start(self) -> FloatArray:
-        """All corrections neutral."""
-        return self.neutral.copy()
-
     def _values(self, p: FloatArray) -> list[FloatArray]:
-        return [d @ p[part] for d, part in zip(self.designs, self.parts, strict=True)]
+        return [
+            x.values(design, p[part])
+            for x, design, part in zip(self.corrections, self.designs, self.parts, strict=True)
+        ]
 
     def _terms(self, p: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """What multiplies all, what multiplies the crystal's part, and what is added; (n,)."""
-        n = len(self.data.intensity)
-        both, crystal, added = np.ones(n), np.ones(n), np.zeros(n)
-        for x, values in zip(self.corrections, self._values(p), strict=True):
-            if x.kind == "offset":
-                added += values
-            elif x.kind == "all":
-                both *= values
-            else:
-                crystal *= values
-        return both, crystal, added
+        return _terms(self.corrections, self._values(p), len(self.data.intensity))
 
     def _fitted(
         self, p: FloatArray, trust: FloatArray | None = None
@@ -310,36 +310,38 @@ class _Problem:
         z = np.abs(residual) / np.sqrt(variance)
         loss = np.where(z <= _HUBER, z * z, _HUBER * (2.0 * z - _HUBER))
         freedom = max(len(z) - self.data.n_orbits, 1)
-        return float((np.sum(loss) + np.sum((self.restraints @ (p - self.neutral)) ** 2)) / freedom)
+        return float((np.sum(loss) + float(np.sum(np.asarray(self.restraints @ p) ** 2))) / freedom)
 
-    def improved(self, p: FloatArray) -> FloatArray:
-        """One Gauss–Newton step, shortened where it would not lower the misfit."""
+    def improved(self, p: FloatArray, damping: float) -> tuple[FloatArray, float]:
+        """One step of Levenberg and Marquardt, and the damping for the next."""
         merged, residual, variance, trust = self._fitted(p)
         both, crystal, added = self._terms(p)
         root = np.sqrt(trust / variance)
-        blocks = []
-        whole = both * (crystal * merged + added)
-        for x, design, values in zip(self.corrections, self.designs, self._values(p), strict=True):
-            if x.kind == "offset":
-                slope = both
-            elif x.kind == "all":
-                slope = whole / np.maximum(values, _LEAST_FACTOR)
-            else:
-                slope = both * crystal * merged / np.maximum(values, _LEAST_FACTOR)
-            blocks.append(sparse.csr_array(design.multiply((root * slope)[:, None])))
-        jacobian = sparse.csr_array(sparse.hstack(blocks))
+        # A factor's logarithm changes what it multiplies by as much of itself.
+        slopes = {
+            "offset": both,
+            "crystal": both * crystal * merged,
+            "all": both * (crystal * merged + added),
+        }
+        jacobian = sparse.csr_array(
+            sparse.hstack(
+                [
+                    design.multiply((root * slopes[x.kind])[:, None])
+                    for x, design in zip(self.corrections, self.designs, strict=True)
+                ]
+            )
+        )
         normal, right = self._equations(jacobian, root * both * crystal, root * residual)
         restraints = self.restraints
         normal = normal + np.asarray((restraints.T @ restraints).toarray(), dtype=np.float64)
-        right = right - np.asarray(restraints.T @ (restraints @ (p - self.neutral)))
-        step = np.asarray(scipy.linalg.solve(normal, right, assume_a="pos"))
-        before = self.misfit(p)
-        share = min(1.0, self._largest_share(p, step))
-        for _ in range(6):
-            if self.misfit(p + share * step) < before:
-                return p + share * step
-            share *= 0.5
-        return p
+        right = right - np.asarray(restraints.T @ (restraints @ p))
+        before, diagonal = self.misfit(p), np.diag(np.diag(normal))
+        while damping < _MOST_DAMPING:
+            step = scipy.linalg.solve(normal + damping * diagonal, right, assume_a="pos")
+            if self.misfit(p + step) < before:
+                return p + step, damping / _MORE
+            damping *= _MORE
+        return p, damping
 
     def _equations(
         self, jacobian: sparse.csr_array, along: FloatArray, residual: FloatArray
@@ -363,15 +365,6 @@ class _Problem:
         right = jacobian.T @ residual - shared.T @ (gather @ residual)
         return normal, right
 
-    def _largest_share(self, p: FloatArray, step: FloatArray) -> float:
-        """How far along a step factors change by no more than half of themselves."""
-        share = 1.0
-        for x, part in zip(self.corrections, self.parts, strict=True):
-            if x.kind != "offset":
-                change = np.abs(step[part]) / np.maximum(p[part], _LEAST_FACTOR)
-                share = min(share, _LARGEST_CHANGE / max(float(change.max()), 1e-12))
-        return share
-
     def normalised(self, p: FloatArray) -> list[FloatArray]:
         """Factors of mean 1; offsets not below 0, as far as equivalents do not tell.
 
@@ -381,22 +374,30 @@ class _Problem:
         weight = 1.0 / self.data.expected_variance(np.full(len(self.data.intensity), self.level))
         parts = [p[part].copy() for part in self.parts]
         for x, design, part in zip(self.corrections, self.designs, parts, strict=True):
-            if x.kind == "crystal":
-                mean = float(np.average(design @ part, weights=weight))
-                part /= mean
-            elif x.kind == "all":
-                mean = float(np.average(design @ part, weights=weight))
-                part /= mean
+            if x.kind == "offset":
+                continue
+            mean = float(np.average(x.values(design, part), weights=weight))
+            part -= np.log(mean)  # the splines sum to 1
+            if x.kind == "all":
                 for other, values in zip(self.corrections, parts, strict=True):
                     if other.kind == "offset":
                         values *= mean
         for x, part in zip(self.corrections, parts, strict=True):
-            if x.kind == "offset":
-                grid = part.reshape([axis.n_splines for axis in x.function.axes])
-                grid -= grid.min(axis=_free_axes(x.function), keepdims=True)
+            if x.kind == "offset" and len(x.function.axes) > 1:
+                part -= _least(x.function, part)
         return parts
 
 
-def _free_axes(function: SmoothFunction) -> tuple[int, ...]:
-    """Axes but the first, which is resolution: along them an offset's least is 0."""
-    return tuple(range(1, len(function.axes)))
+def _least(function: SmoothFunction, coefficients: FloatArray) -> FloatArray:
+    """What an offset is at least along all axes but the first, by coefficient.
+
+    Of its values, not its coefficients: those at the ends reach beyond what is observed.
+    """
+    first, *others = function.axes
+    rest = SmoothFunction(function.name, tuple(others))
+    places = [axis.places() for axis in others]
+    points = np.stack(np.meshgrid(*places, indexing="ij"), axis=-1).reshape(-1, len(others))
+    by_first = coefficients.reshape(first.n_splines, -1)
+    values = rest.design(points) @ by_first.T  # (n_points, n_first)
+    lowest: FloatArray = np.repeat(values.min(axis=0), by_first.shape[1])
+    return lowest

@@ -79,6 +79,12 @@ class Axis:
         inner = np.arange(-self.degree, self.n_intervals + self.degree + 1)
         return np.asarray(self.low + step * inner, dtype=np.float64)
 
+    def places(self) -> FloatArray:
+        """Where to look at a function along this axis: four points an interval, or categories."""
+        n = self.n_intervals * (1 if self.degree == 0 else 4)
+        step = (self.high - self.low) / n
+        return np.asarray(self.low + step * (np.arange(n) + 0.5), dtype=np.float64)
+
     def design(self, values: ArrayLike) -> sparse.csr_array:
         """Splines (n, n_splines) at values (n,)."""
         x = np.clip(np.asarray(values, dtype=np.float64), self.low, self.high)
