@@ -14,7 +14,7 @@ from importlib.metadata import version
 
 from cyclopts import App, CycloptsError, Parameter
 
-from offbragg.cli import fitting, forward, inferring, mapping, real_space
+from offbragg.cli import describing, fitting, forward, inferring, mapping, real_space
 from offbragg.cli.console import Outcome, emit, set_up_logging
 from offbragg.cli.options import Common, flag_name
 from offbragg.errors import OffbraggError
@@ -49,7 +49,7 @@ def build_app() -> App:
     app.command(real_space.delta_pdf)
     app.command(real_space.covariance)
     app.command(real_space.ensemble)
-    app.command(mapping.info)
+    app.command(describing.info)
     return app
 
 

@@ -1,7 +1,7 @@
 """Experiments read from files: DIALS experiment lists, and the geometry files of XDS.
 
 The objects themselves are described in `offbragg.reduction.sweep`; what a header of an image
-holds, everything but the crystal, in `offbragg.reduction.image_geometry`.
+holds, everything but the crystal, in `offbragg.reduction.image_reader`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from offbragg.reduction.dials import (
     scan_from_dict,
 )
 from offbragg.reduction.geometry import Beam, CrystalModel, Goniometer, Scan
+from offbragg.reduction.image_reader import is_image, read_start
 from offbragg.reduction.panel import Panel
 from offbragg.reduction.sweep import Experiment
 from offbragg.reduction.xds import is_xds_geometry
@@ -34,10 +35,9 @@ __all__ = [
     "Goniometer",
     "Panel",
     "Scan",
+    "read_crystal",
     "read_experiments",
 ]
-
-_START = 4096  # bytes that tell what a file is
 
 
 def read_experiments(
@@ -85,8 +85,12 @@ def read_experiments(
     path = Path(path)
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file")
-    with path.open("rb") as stream:
-        start = stream.read(_START)
+    start = read_start(path)
+    if is_image(start):
+        raise FormatError(
+            f"{path}: expected a DIALS .expt file or geometry of XDS, found an image or a map, "
+            "which hold no crystal (map --crystal and ImageGeometry.with_crystal join the two)"
+        )
     if is_xds_geometry(start):
         experiments: tuple[Experiment, ...] = (
             read_xds_experiment(path, image_range=image_range, xds_input=xds_input),
@@ -99,6 +103,24 @@ def read_experiments(
     if images is None:
         return experiments
     return tuple(experiment.with_images(images) for experiment in experiments)
+
+
+def read_crystal(path: str | Path) -> Experiment:
+    """Read the one experiment of a file for its crystal; of XDS, image numbers are not needed.
+
+    Its frame comes with it, so that `ImageGeometry.with_crystal` can turn the crystal into another.
+
+    Raises
+    ------
+    FormatError
+        If there are several, besides what `read_experiments` raises.
+    """
+    path = Path(path)
+    of_xds = path.is_file() and is_xds_geometry(read_start(path))
+    experiments = read_experiments(path, image_range=(1, 1) if of_xds else None)
+    if len(experiments) > 1:
+        raise FormatError(f"{path}: experiment: expected one crystal, found {len(experiments)}")
+    return experiments[0]
 
 
 def _experiment(file: ExptFile, index: int) -> Experiment:
