@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from offbragg.errors import FormatError
+from offbragg.reduction._checks import LARGEST
 from offbragg.reduction.geometry import Beam, Goniometer
 from offbragg.reduction.panel import Panel
 
@@ -97,6 +98,6 @@ def header_number(
         value = float(str(text).split()[0])
     except (ValueError, IndexError):
         value = np.nan
-    if not np.isfinite(value):
+    if not abs(value) < LARGEST:  # nor NaN
         raise FormatError(f"{where}: {name}: expected a number, found {str(text)[:40]!r}")
     return value

@@ -102,9 +102,9 @@ def read_image_geometry(
             f"beam_centre and rotation_axis are for SMV and mini-CBF images; {files[0]} has its own"
         )
     template = str(path.expanduser().resolve())
+    if start.startswith(_HDF5):
+        return _of_hdf5(path, template, image_range)
     try:
-        if start.startswith(_HDF5):
-            return _of_hdf5(path, template, image_range)
         first = _header(files[0], beam_centre)
         for note in first.notes:
             logger.warning("%s: %s", files[0], note)
@@ -175,16 +175,9 @@ def _header(path: Path, beam_centre: tuple[float, float] | None) -> ImageHeader:
     start = read_start(path)
     if is_full_imgcif(start):
         return imgcif_header(_unpacked(path), str(path))
-    header = _fabio_header(path)
     if start.startswith(b"###CBF"):
-        contents = header.get("_array_data.header_contents")
-        if not contents:
-            raise FormatError(f"{path}: _array_data.header_contents: expected lines, found none")
-        size = tuple(
-            int(header.get(f"X-Binary-Size-{axis}-Dimension", 0)) for axis in ("Fastest", "Second")
-        )
-        return mini_cbf_header(contents, (size[0], size[1]), str(path), beam_centre)
-    return smv_header(header, str(path), beam_centre)
+        return mini_cbf_header(start, str(path), beam_centre)
+    return smv_header(_fabio_header(path), str(path), beam_centre)
 
 
 def _fabio_header(path: Path) -> dict[str, Any]:
@@ -196,10 +189,12 @@ def _fabio_header(path: Path) -> dict[str, Any]:
 
 
 def _unpacked(path: Path) -> bytes:
+    unpack = {".gz": gzip.decompress, ".bz2": bz2.decompress}.get(path.suffix)
     content = path.read_bytes()
-    if path.suffix == ".gz":
-        return gzip.decompress(content)
-    return bz2.decompress(content) if path.suffix == ".bz2" else content
+    try:
+        return content if unpack is None else unpack(content)
+    except READ_ERRORS as error:
+        raise FormatError(f"{path}: cannot be read: {error}") from None
 
 
 def _of_hdf5(path: Path, template: str, image_range: tuple[int, int] | None) -> ImageGeometry:

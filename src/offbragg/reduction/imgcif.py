@@ -17,6 +17,7 @@ import numpy as np
 
 from offbragg.conventions import FloatArray
 from offbragg.errors import FormatError
+from offbragg.reduction._checks import LARGEST
 from offbragg.reduction.axes import Axis, direction, place
 from offbragg.reduction.geometry import Beam, Goniometer
 from offbragg.reduction.image_header import NO_POLARIZATION, POLARIZATION, ImageHeader
@@ -54,7 +55,7 @@ def imgcif_header(content: bytes, where: str) -> ImageHeader:
     text = _BINARY.sub(b"", content).decode("latin-1")
     try:
         block = gemmi.cif.read_string(text).sole_block()
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, LookupError) as error:
         reason = str(error).splitlines()[0]
         raise FormatError(f"{where}: expected imgCIF, {reason}") from None
     cif = _Cif(block, where)
@@ -116,7 +117,7 @@ class _Cif:
     def float_of(self, text: str, item: str) -> float:
         """A number of the file, without its standard uncertainty."""
         value = float(gemmi.cif.as_number(text))
-        if not np.isfinite(value):
+        if not abs(value) < LARGEST:  # nor NaN
             raise self.wrong(item, "a number", repr(text))
         return value
 

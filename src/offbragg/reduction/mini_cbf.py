@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import gemmi
+
 from offbragg.errors import FormatError
 from offbragg.reduction.image_header import (
     NO_POLARIZATION,
@@ -18,12 +20,14 @@ _SENSOR = re.compile(r"#\s*(\w+) sensor, thickness\s+([\d.eE+-]+)\s*m\b")
 _PIXEL = re.compile(r"#\s*Pixel_size\s+([\d.eE+-]+)\s*m\s*x\s*([\d.eE+-]+)\s*m\b")
 _CENTRE = re.compile(r"#\s*Beam_xy\s*\(\s*([\d.eE+-]+)\s*,\s*([\d.eE+-]+)\s*\)")
 _LINE = re.compile(r"#\s*(\w+)\s*[:=]?\s+(.*)")
+_SIZES = tuple(
+    rb"X-Binary-Size-%b-Dimension:\s*(\d{1,9})\b" % axis for axis in (b"Fastest", b"Second")
+)
 _MATERIALS = {"Silicon": "Si", "CdTe": "CdTe", "GaAs": "GaAs"}
 
 
 def mini_cbf_header(
-    contents: str,
-    image_size: tuple[int, int],
+    start: bytes,
     where: str,
     beam_centre: tuple[float, float] | None = None,
 ) -> ImageHeader:
@@ -31,10 +35,8 @@ def mini_cbf_header(
 
     Parameters
     ----------
-    contents : str
-        The lines, ``_array_data.header_contents``.
-    image_size : tuple of 2 int
-        Pixels along fast and slow.
+    start : bytes
+        What the file begins with, beyond its header.
     where : str
         File, for messages.
     beam_centre : tuple of 2 float, optional
@@ -46,6 +48,7 @@ def mini_cbf_header(
         If something is missing or no number, or the detector is on a 2θ arm, whose axis such a
         header does not give.
     """
+    contents, image_size = _contents(start, where)
     values = {m[1]: m[2] for line in contents.splitlines() if (m := _LINE.match(line.strip()))}
     if abs(header_number(values, "Detector_2theta", where, 0.0)) > 1e-6:
         raise FormatError(
@@ -92,6 +95,25 @@ def sensor_of(contents: str, wavelength: float, where: str) -> dict[str, Any]:
     thickness = 1e3 * header_number({"thickness": found[2]}, "thickness", where)
     mu = sensor_absorption(_MATERIALS[found[1]], wavelength)
     return {"thickness": thickness, "mu": mu, "parallax": thickness > 0}
+
+
+def _contents(start: bytes, where: str) -> tuple[str, tuple[int, int]]:
+    """The lines of the header, and the image's size along fast and slow."""
+    # Everything before the image is CIF; what damaged files hold must not stall a reader.
+    text = start.split(b"_array_data.data", 1)[0].decode("latin-1")
+    try:
+        value = gemmi.cif.read_string(text).sole_block().find_value("_array_data.header_contents")
+    except (ValueError, RuntimeError, LookupError) as error:
+        reason = str(error).splitlines()[0]
+        raise FormatError(f"{where}: expected a CBF header, {reason}") from None
+    sizes = [re.search(pattern, start) for pattern in _SIZES]
+    if value is None or None in sizes:
+        raise FormatError(
+            f"{where}: expected _array_data.header_contents and the image's size, found "
+            f"{'no lines' if value is None else 'no size'}"
+        )
+    fast, slow = (int(size[1]) for size in sizes if size)
+    return gemmi.cif.as_string(value), (fast, slow)
 
 
 def _pair(pattern: re.Pattern[str], text: str, name: str, where: str) -> tuple[float, float]:

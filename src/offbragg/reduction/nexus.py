@@ -82,7 +82,7 @@ def _geometry(items: NexusItems) -> NexusGeometry:
         raise items.wrong("/entry", "an NXentry", "none")
     beam = _beam(items, entry)
     detector = items.get(entry, "instrument/detector") or _of_class(items, entry, "NXdetector")
-    if detector is None:
+    if not isinstance(detector, h5py.Group):
         raise items.wrong("/entry/instrument/detector", "an NXdetector", "none")
     panels = nexus_panels(items, detector, beam.wavelength)
     goniometer, start, width = _rotation(items, entry)

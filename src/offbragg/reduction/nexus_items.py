@@ -11,6 +11,7 @@ import numpy as np
 
 from offbragg.conventions import FloatArray
 from offbragg.errors import FormatError
+from offbragg.reduction._checks import LARGEST
 from offbragg.reduction.axes import Axis
 
 # To Å, mm, radians and s; a name may come in plural.
@@ -33,17 +34,17 @@ class NexusItems:
         """Build the error for a place in this file."""
         return FormatError(f"{self.path}: {place}: expected {expected}, found {found}")
 
-    def get(self, group: h5py.Group | None, *names: str) -> Any:
+    def get(self, group: Any, *names: str) -> Any:
         """The first of several places in a group that is there; None if none is."""
         for name in names:
-            item = None if group is None else group.get(name)
+            item = group.get(name) if isinstance(group, h5py.Group) else None
             if item is not None:
                 return item
         return None
 
     def text(self, item: Any, default: str = "") -> str:
         """A text: of a dataset or attribute, of one or several strings."""
-        if item is None:
+        if item is None or isinstance(item, h5py.Group):
             return default
         value = item[()] if isinstance(item, h5py.Dataset) else item
         value = np.asarray(value).ravel()
@@ -58,7 +59,7 @@ class NexusItems:
             values = np.atleast_1d(np.asarray(item[()], dtype=np.float64)).ravel()
         except (TypeError, ValueError, OSError, AttributeError):
             values = np.array([])
-        if values.size == 0 or not np.isfinite(values).all():
+        if values.size == 0 or not np.all(np.abs(values) < LARGEST):
             raise self.wrong(item.name, "numbers", str(item)[:60])
         if kind is None:
             return values
@@ -74,7 +75,7 @@ class NexusItems:
         for key in (name, name.lower(), name.lower().rstrip("s")):
             if key in UNITS[kind]:
                 return UNITS[kind][key]
-        raise self.wrong(f"{place}: units", f"a {kind}, as {_USUAL[kind]}", repr(name))
+        raise self.wrong(f"{place}: units", f"a unit of {kind}, as {_USUAL[kind]}", repr(name))
 
     def chain(self, start: h5py.Dataset | h5py.Group, depends_on: str) -> list[Axis]:
         """Follow ``depends_on`` from an object to the laboratory.
@@ -133,7 +134,7 @@ class NexusItems:
             vector = np.asarray(given, dtype=np.float64).ravel()
         except (TypeError, ValueError):
             vector = np.array([])
-        if vector.shape != (3,) or not np.isfinite(vector).all():
+        if vector.shape != (3,) or not np.all(np.abs(vector) < LARGEST):
             raise self.wrong(f"{item.name}: {name}", "three numbers", str(given)[:40])
         if name == "vector" and not vector.any():
             raise self.wrong(f"{item.name}: {name}", "a direction", str(vector.tolist()))

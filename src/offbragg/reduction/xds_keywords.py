@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from offbragg.errors import FormatError
+from offbragg.reduction._checks import LARGEST
 
 # A name begins a line or follows a blank, so that a = within a path is none.
 _NAME = re.compile(r"(?:^|(?<=\s))([A-Z][A-Z0-9_.\-/'()]*)=")
@@ -72,7 +72,7 @@ class Keywords:
                 row = tuple(float(word) for word in text.split()[:count])
             except ValueError:
                 row = ()
-            if len(row) < count or not all(map(math.isfinite, row)):
+            if len(row) < count or not all(abs(x) < LARGEST for x in row):
                 raise self.wrong(name, _number_text(count), repr(text))
             rows.append(row)
         return rows
