@@ -34,7 +34,7 @@ def sensor_absorption(material: str, wavelength: float) -> float:
     Examples
     --------
     >>> round(sensor_absorption("Si", 1.0), 2)
-    3.7
+    4.07
     """
     if material not in _DENSITY:
         raise InputError(f"material must be one of {sorted(_DENSITY)}, got {material!r}")
