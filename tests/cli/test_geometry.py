@@ -81,7 +81,7 @@ def test_info_of_an_image(work, call):
 # --- 5 bad input ---------------------------------------------------------
 
 
-def test_what_is_missing_is_said(refused, work, tmp_path):
+def test_what_is_missing_is_said(refused, call, work, tmp_path):
     (experiment,) = read_experiments(work / "images/exposed.expt")
     single = replace(experiment, detector=experiment.detector[:1])
     (tmp_path / "XPARM.XDS").write_text(xparm_text.new_layout(xparm_text.fields(single)))
@@ -92,4 +92,8 @@ def test_what_is_missing_is_said(refused, work, tmp_path):
     both = ("--crystal", crystal, "--images", image)
     assert "--images is for" in refused("map", image, *both, *out, code=1)
     assert "s.pdb" in refused("map", image, "--crystal", work / "s.pdb", *out, code=1)
+    refused("map", tmp_path / "XPARM.XDS", *out, code=1)
+    told = call("info", tmp_path / "XPARM.XDS")
+    assert told.code == 0
+    assert "DATA_RANGE= first last" in " ".join(told.err.split())
     assert "no such images" in refused("info", tmp_path / "a_###.cbf", code=1)

@@ -306,7 +306,7 @@ def test_no_item_lost_gives_another_kind_of_error(beamline, tmp_path):
     path = tmp_path / "damaged.h5"
     refused = 0
     for name in names:
-        for value in (None, "text", np.nan, [[1.0, 2.0], [3.0, 1e300]]):
+        for value in (None, "text", [[1.0, np.nan], [3.0, 1e300]]):
             path.write_bytes(beamline.read_bytes())
             with h5py.File(path, "a") as file:
                 attributes = dict(file[name].attrs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ import numpy as np
 from offbragg.cli.console import Outcome
 from offbragg.cli.options import Common
 from offbragg.cli.tables import map_figures
-from offbragg.errors import InputError, OffbraggError
+from offbragg.errors import FormatError, InputError, OffbraggError
 from offbragg.maps.io import read_map
-from offbragg.reduction.experiment import read_experiments
+from offbragg.reduction.experiment import Experiment, read_crystal, read_experiments
 from offbragg.reduction.image_geometry import ImageGeometry
 from offbragg.reduction.image_reader import is_image, read_image_geometry, read_start
 from offbragg.reduction.xds import is_xds_geometry
+
+logger = logging.getLogger(__name__)
 
 
 def info(file: Path, /, *, common: Common | None = None) -> Outcome:
@@ -28,8 +31,10 @@ def info(file: Path, /, *, common: Common | None = None) -> Outcome:
         Map file, .expt, XPARM.XDS or INTEGRATE.HKL, image, or template of images with #.
     """
     start = read_start(file) if file.is_file() else b""
-    if file.suffix in (".expt", ".json") or is_xds_geometry(start):
-        return _experiments(file)
+    if is_xds_geometry(start):
+        return _experiments(_of_xds(file))
+    if file.suffix in (".expt", ".json"):
+        return _experiments(read_experiments(file))
     if "#" in file.name or (is_image(start) and not _is_map(file)):
         figures = _geometry(read_image_geometry(file))
     else:
@@ -43,9 +48,20 @@ def info(file: Path, /, *, common: Common | None = None) -> Outcome:
     return Outcome(figures, {}, "", [("", ("file", ""), summary)])
 
 
-def _experiments(file: Path) -> Outcome:
+def _of_xds(file: Path) -> tuple[Experiment, ...]:
+    """The experiment of XDS; of one image where nothing says how many there are."""
+    try:
+        return read_experiments(file)
+    except FormatError as error:
+        if "image numbers" not in str(error):
+            raise
+        logger.warning("%s, shown is one image", error)
+        return (read_crystal(file),)
+
+
+def _experiments(experiments: tuple[Experiment, ...]) -> Outcome:
     rows = []
-    for number, experiment in enumerate(read_experiments(file)):
+    for number, experiment in enumerate(experiments):
         figures = {
             "experiment": number,
             "n_images": experiment.n_images,

@@ -60,9 +60,9 @@ def read_xds_experiment(
     if xds_input is not None or beside.is_file():
         given = read_xds_input(xds_input or beside, geometry.image_size[1])
     try:
-        beam, scan = _beam(geometry, given), _scan(geometry, given, image_range)
+        scan = _scan(geometry, given, image_range)
         return Experiment(
-            beam=beam,
+            beam=_beam(geometry, given),
             detector=xds_panels(geometry, given),
             goniometer=Goniometer(geometry.rotation_axis, np.eye(3), np.eye(3)),
             scan=scan,
