@@ -45,7 +45,7 @@ def map_images(
         headers of images.
     """
     if not expt:
-        raise InputError("map needs at least one .expt or XPARM.XDS file, or images with --crystal")
+        raise InputError("map needs at least one .expt file, XPARM.XDS, or images with --crystal")
     if crystal is None:
         experiments = [e for path in expt for e in read_experiments(path, options.images)]
     elif options.images is not None:
