@@ -37,6 +37,8 @@ from offbragg.maps.statistics import statistics
 from offbragg.maps.symmetrize import MergeResult, merge
 from offbragg.reduction.experiment import Experiment, read_experiments
 from offbragg.reduction.expose import ExposeOptions, expose
+from offbragg.reduction.image_geometry import ImageGeometry
+from offbragg.reduction.image_reader import read_image_geometry
 from offbragg.reduction.options import MapOptions
 from offbragg.reduction.pipeline import compute_map
 from offbragg.simulation import simulate
@@ -57,6 +59,7 @@ __all__ = [
     "FormatError",
     "FreeAdps",
     "HklGrid",
+    "ImageGeometry",
     "InferredCovariance",
     "InputError",
     "LatticeCovariance",
@@ -83,6 +86,7 @@ __all__ = [
     "rank_models",
     "read_ensemble",
     "read_experiments",
+    "read_image_geometry",
     "read_map",
     "read_structure",
     "read_tls_groups",

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from cyclopts import App, CycloptsError, Parameter
 
 from offbragg.cli import (
+    describing,
     fitting,
     forward,
     indexing,
@@ -61,7 +62,7 @@ def build_app() -> App:
     app.command(real_space.delta_pdf)
     app.command(real_space.covariance)
     app.command(real_space.ensemble)
-    app.command(mapping.info)
+    app.command(describing.info)
     return app
 
 

@@ -1,4 +1,4 @@
-"""Commands on images and maps: map, merge, stats, compare, import, info."""
+"""Commands on images and maps: map, merge, stats, compare, import."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from cyclopts import Parameter
 from offbragg.cli.console import BarProgress, Outcome
 from offbragg.cli.options import Common, Output, generator
 from offbragg.cli.scaling import with_scaling
-from offbragg.cli.tables import map_figures, map_summary, shell_tables
-from offbragg.errors import InputError, OffbraggError
+from offbragg.cli.tables import map_summary, shell_tables
+from offbragg.errors import InputError
 from offbragg.maps.comparison import compare as compare_maps
 from offbragg.maps.importers import import_map as read_foreign
 from offbragg.maps.io import read_map, write_map
 from offbragg.maps.statistics import statistics
 from offbragg.maps.symmetrize import merge as merge_maps
-from offbragg.reduction.experiment import read_experiments
+from offbragg.reduction.experiment import read_crystal, read_experiments
+from offbragg.reduction.image_reader import read_image_geometry
 from offbragg.reduction.options import MapOptions
 from offbragg.reduction.reduce import reduce_images
 
@@ -27,6 +28,7 @@ def map_images(
     *expt: Path,
     output: Output,
     options: Annotated[MapOptions, Parameter(name="*")],
+    crystal: Path | None = None,
     common: Common | None = None,
 ) -> Outcome:
     """Average the pixels of rotation images in voxels of reciprocal space.
@@ -34,13 +36,24 @@ def map_images(
     Parameters
     ----------
     expt
-        DIALS experiment lists.
+        DIALS experiment lists, or geometry of XDS: XPARM.XDS, GXPARM.XDS, INTEGRATE.HKL, with the
+        XDS.INP beside it. With --crystal, images: an NXmx or Eiger master file, one image, or a
+        template with # for the digits.
     output
         Map file to write.
+    crystal
+        Experiment list or geometry of XDS that has the crystal, where geometry comes from the
+        headers of images.
     """
     if not expt:
-        raise InputError("map needs at least one .expt file")
-    experiments = [e for path in expt for e in read_experiments(path, options.images)]
+        raise InputError("map needs at least one .expt file, XPARM.XDS, or images with --crystal")
+    if crystal is None:
+        experiments = [e for path in expt for e in read_experiments(path, options.images)]
+    elif options.images is not None:
+        raise InputError("--images is for experiment lists; with --crystal the images are given")
+    else:
+        source = read_crystal(crystal)
+        experiments = [read_image_geometry(path).with_crystal(source) for path in expt]
     rng = generator(options.seed)
     with BarProgress() as progress:
         observed, scaled = reduce_images(experiments, options, rng, progress, output.parent)
@@ -159,34 +172,3 @@ def import_map(
     imported = read_foreign(file, cell, space_group, key, origin, sampling)
     write_map(output, imported)
     return map_summary(imported, output)
-
-
-def info(file: Path, /, *, common: Common | None = None) -> Outcome:
-    """Tell what a map file or an experiment list holds.
-
-    Parameters
-    ----------
-    file
-        Map file or .expt.
-    """
-    if file.suffix in (".expt", ".json"):
-        rows = []
-        for number, experiment in enumerate(read_experiments(file)):
-            figures = {
-                "experiment": number,
-                "n_images": experiment.n_images,
-                "n_panels": len(experiment.detector),
-                "wavelength": experiment.beam.wavelength,
-                "space_group": experiment.crystal.space_group,
-                "cell": list(experiment.crystal.cell),
-                "template": str(experiment.template),
-            }
-            rows.append(figures)
-        table = [tuple(str(value) for value in row.values()) for row in rows]
-        return Outcome({"experiments": rows}, {}, "", [("", list(rows[0]), table)])
-    try:
-        figures = map_figures(read_map(file))
-    except OffbraggError as error:
-        raise InputError(f"{error} (info reads map files and .expt files)") from None
-    summary = [(name.replace("_", " "), str(value)) for name, value in figures.items()]
-    return Outcome(figures, {}, "", [("", ("map", ""), summary)])

@@ -22,9 +22,9 @@ import numpy as np
 from fabio.fabioutils import BytesIO
 
 from offbragg.errors import FormatError, MissingFileError
-from offbragg.reduction.experiment import Experiment
 from offbragg.reduction.panel_arrays import Pixels, split_panels
 from offbragg.reduction.stacks import HDF5_SUFFIXES, StackedImages
+from offbragg.reduction.sweep import Experiment
 
 # What fabio lets out on damaged files, besides its own errors, which are among these.
 READ_ERRORS = (
@@ -144,8 +144,6 @@ class SingleImages(AbstractContextManager["SingleImages"]):
         if missing:
             more = f" (and {len(missing) - 1} more images)" if len(missing) > 1 else ""
             raise MissingFileError(f"{missing[0]}: no such image{more}")
-        # SMV files without a trailing blank line draw a line of warning from fabio.
-        logging.getLogger("fabio.dtrekimage").addFilter(_is_worth_saying)
 
     @property
     def n_images(self) -> int:
@@ -172,11 +170,13 @@ class SingleImages(AbstractContextManager["SingleImages"]):
         """Nothing stays open."""
 
 
-def open_with_fabio(path: Path) -> Any:
+def open_with_fabio(path: Path, *, header_only: bool = False) -> Any:
     """Open an image file; compressed ones in memory (fabio prints a line for some of those)."""
+    # SMV files without a trailing blank line draw a line of warning from fabio.
+    logging.getLogger("fabio.dtrekimage").addFilter(_is_worth_saying)
     unpack = {".gz": gzip.decompress, ".bz2": bz2.decompress}.get(path.suffix)
     if unpack is None:
-        return fabio.open(str(path))
+        return fabio.openheader(str(path)) if header_only else fabio.open(str(path))
     return fabio.open(BytesIO(unpack(path.read_bytes()), str(path.with_suffix(""))))
 
 

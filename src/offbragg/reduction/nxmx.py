@@ -133,6 +133,13 @@ def _write_instrument(
     instrument = _group(entry, "instrument", "NXinstrument")
     beam = _group(instrument, "beam", "NXbeam")
     _value(beam, "incident_wavelength", float(experiment.beam.wavelength), "angstrom")
+    # Stokes' I and Q: y is the normal of the plane of polarisation.
+    beam["incident_polarization_stokes"] = [
+        1.0,
+        2 * experiment.beam.polarization_fraction - 1,
+        0.0,
+        0.0,
+    ]
     detector = _group(instrument, "detector", "NXdetector")
     first = experiment.detector[0]
     detector["depends_on"] = "."

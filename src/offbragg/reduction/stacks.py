@@ -13,8 +13,8 @@ import hdf5plugin  # noqa: F401 - registers the compression filters of detectors
 import numpy as np
 
 from offbragg.errors import FormatError, MissingFileError
-from offbragg.reduction.experiment import Experiment
 from offbragg.reduction.panel_arrays import Pixels, split_panels
+from offbragg.reduction.sweep import Experiment
 
 #: Endings of the names of such files.
 HDF5_SUFFIXES = (".h5", ".nxs", ".hdf5", ".hdf", ".nx5", ".cxi")
@@ -34,7 +34,7 @@ class StackedImages(AbstractContextManager["StackedImages"]):
         except OSError as error:
             raise FormatError(f"{self.path}: expected HDF5, {error}") from None
         try:
-            self._datasets = _image_datasets(self._file, self.path)
+            self._datasets = image_datasets(self._file, self.path)
             self._ends = np.cumsum([len(dataset) for dataset in self._datasets])
             self.indices = self._file_indices(experiment)
             self._check()
@@ -84,8 +84,8 @@ class StackedImages(AbstractContextManager["StackedImages"]):
             split_panels(np.empty(dataset.shape[1:], dtype=np.uint8), self.panels, str(self.path))
 
 
-def _image_datasets(file: h5py.File, path: Path) -> list[Any]:
-    """Find the datasets of images, in order."""
+def image_datasets(file: h5py.File, path: Path) -> list[Any]:
+    """Find the datasets of images of an open file, in order; the path is for messages."""
     entries = [name for name in ("entry", *file) if isinstance(file.get(name), h5py.Group)]
     for entry in dict.fromkeys(entries):
         for place in ("data", "instrument/detector"):
