@@ -14,10 +14,10 @@ from offbragg.maps.wrong_indexing import wrongly_indexed
 SMALL = ("uncorrelated", "liquid-like")
 # What a wrong map is explained to: the smooth functions alone, and models of few numbers.
 AS_IF_INDEXED_WRONGLY = (
-    *SMALL, "rigid-body", "liquid-like + translation", "liquid-like + longer liquid-like",
+    *SMALL, "rigid-body", "liquid-like + longer liquid-like",
 )  # fmt: skip
-# Maps and derivatives a fit, at most: eight steps for the model of most numbers.
-MOST = 200
+# Maps and derivatives a fit, at most: five steps for the model of most numbers.
+MOST = 120
 
 
 def models(structure: AtomicStructure) -> dict[str, DisorderModel]:
