@@ -50,14 +50,17 @@ def brute_statistics(diffuse_map, orbits):
     row["mean_intensity"] = np.mean([weighted_mean(diffuse_map, intensity, o) for o in measured])
     raw = {i: intensity[i] for orbit in repeated for i in orbit}
     for part, values in (("", raw), ("_anisotropic", off_shell_means(raw, inv_d))):
-        deviation = magnitude = 0.0
+        deviation = unbiased = magnitude = 0.0
         pairs = []
         for orbit in repeated:
             mean = weighted_mean(diffuse_map, values, orbit)
-            deviation += sum(abs(values[i] - mean) for i in orbit)
+            own = sum(abs(values[i] - mean) for i in orbit)
+            deviation += own
+            unbiased += own * np.sqrt(len(orbit) / (len(orbit) - 1))
             magnitude += sum(abs(values[i]) for i in orbit)
             pairs += [(values[i], values[j]) for i in orbit for j in orbit if i != j]
         row[f"r_int{part}"] = deviation / magnitude if pairs else np.nan
+        row[f"r_meas{part}"] = unbiased / magnitude if pairs else np.nan
         row[f"cc_equivalents{part}"] = pearson(pairs) if pairs else np.nan
         row["n_pairs"] = len(pairs)
     halves = []
@@ -75,6 +78,7 @@ def brute_statistics(diffuse_map, orbits):
             halves = [off_shell_means(half, inv_d) for half in halves]
         cc_half = pearson([(halves[0][i], halves[1][i]) for i in both])
         row[f"cc_half{part}"] = cc_half
+        row[f"cc_half_error{part}"] = (1 - cc_half**2) / np.sqrt(len(both) - 1)
         row[f"cc_star{part}"] = np.sqrt(2 * cc_half / (1 + cc_half)) if cc_half >= 0 else np.nan
     return row
 
@@ -159,6 +163,47 @@ def test_a_symmetric_map_agrees_with_itself(map_of):
         assert_allclose(table[name], 0, atol=1e-12)
     for name in ("cc_equivalents", "cc_equivalents_anisotropic", "cc_half", "cc_star"):
         assert_allclose(table[name], 1, rtol=1e-12)
+
+
+def test_r_meas_does_not_fall_with_multiplicity_and_r_int_does():
+    """Of the same noise, two and eight observations an orbit: √(1/2) and √(7/8) of r_meas."""
+    grid = HklGrid.from_resolution((40, 40, 40, 90, 90, 90), 3.0)
+    rng = np.random.default_rng(1)
+    noisy = DiffuseMap(grid, 100 + rng.normal(size=grid.shape))
+    few, many = (
+        statistics(dataclasses.replace(noisy, space_group=group))["overall"]
+        for group in ("P 1", "P 4 2 2")
+    )
+    assert_allclose(few["r_meas"], many["r_meas"], rtol=0.02)
+    assert few["r_int"] < 0.8 * many["r_int"]
+
+
+def test_variations_are_told_from_noise():
+    """Of variance 9 amid noise of variance 4: 1.5; noise alone: 0."""
+    grid = HklGrid.from_resolution((40, 40, 40, 90, 90, 90), 3.0)
+    rng = np.random.default_rng(2)
+    half = merge(DiffuseMap(grid, rng.normal(size=grid.shape) * np.sqrt(2))).map.intensity
+    for size, expected in ((3.0, 1.5), (0.0, 0.0)):
+        noise = 2 * np.sqrt(2) * rng.normal(size=grid.shape)
+        sigma = np.full(grid.shape, 2 * np.sqrt(2))
+        seen = DiffuseMap(grid, 100 + size * half + noise, sigma=sigma)
+        found = statistics(seen)["overall"]["variation_over_sigma"]
+        assert found == pytest.approx(expected, abs=0.1 if size else 0.25)
+
+
+def test_the_error_of_cc_half_is_how_it_scatters(map_of):
+    """Between repeats with other noise, of orbits that are independent."""
+    grid = HklGrid.from_resolution((40, 40, 40, 90, 90, 90), 5.0)
+    truth = merge(DiffuseMap(grid, np.random.default_rng(0).normal(size=grid.shape))).map
+    found = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed + 1)
+        halves = [truth.intensity + rng.normal(size=grid.shape) for _ in range(2)]
+        seen = DiffuseMap(grid, sum(halves) / 2, half_1=halves[0], half_2=halves[1])
+        overall = statistics(seen)["overall"]
+        found.append((overall["cc_half"], overall["cc_half_error"]))
+    values, errors = np.array(found).T
+    assert np.std(values, ddof=1) == pytest.approx(np.mean(errors), rel=0.3)
 
 
 def test_cc_star_tells_the_correlation_with_the_truth():

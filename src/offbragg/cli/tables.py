@@ -68,8 +68,11 @@ def _short(name: str) -> str:
     words = {
         "cc_equivalents": "CC_eq",
         "cc_half": "CC½",
+        "cc_half_error": "± CC½",
         "cc_star": "CC*",
         "r_int": "R_int",
+        "r_meas": "R_meas",
+        "variation_over_sigma": "var/σ",
         "n_voxels": "voxels",
         "n_unique": "unique",
         "n_pairs": "pairs",

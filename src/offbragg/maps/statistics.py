@@ -47,11 +47,16 @@ def statistics(diffuse_map: DiffuseMap, n_shells: int = N_SHELLS) -> Mapping[str
               CC^* = \sqrt{\frac{2\,CC_{1/2}}{1 + CC_{1/2}}}
 
     ``r_int`` over voxels with a measured equivalent, ⟨I⟩ the mean that `merge` gives (weighted by
-    pixels); ``cc_equivalents`` Pearson over all ordered pairs of distinct voxels of an orbit
+    pixels); ``r_meas`` the same with every |I − ⟨I⟩| times √(m/(m − 1)), m the voxels of its orbit,
+    which does not fall with the multiplicity by itself (Diederichs & Karplus 1997);
+    ``cc_equivalents`` Pearson over all ordered pairs of distinct voxels of an orbit
     (``n_pairs``: an orbit of m gives m(m − 1)); ``cc_half`` between the two half maps, each
-    averaged over equivalents first, one entry an orbit. Names that end in ``_anisotropic`` are
-    the same of the intensity minus its mean in shells of 0.01 Å⁻¹ in 1/d, taken over the voxels
-    with a measured equivalent (orbits with both halves, for ``cc_half``).
+    averaged over equivalents first, one entry an orbit, ``cc_half_error`` its standard error for
+    independent orbits, (1 − CC²)/√(n − 1); ``variation_over_sigma`` what the means of orbits vary
+    by in shells of 0.01 Å⁻¹, the noise's part taken off, over their σ: root mean squares. Names
+    that end in ``_anisotropic`` are the same of the intensity minus its mean in shells of
+    0.01 Å⁻¹ in 1/d, taken over the voxels with a measured equivalent (orbits with both halves, for
+    ``cc_half``).
 
     Parameters
     ----------
@@ -144,10 +149,12 @@ def _possible_orbits(
 class _OrbitSums:
     """What the voxels of each orbit say together; arrays (n_orbits,), 0 for single voxels.
 
-    ``deviation`` Σ|I − ⟨I⟩|, ``magnitude`` Σ|I|, ``mean`` plain mean, ``scatter`` Σ(I − mean)².
+    ``deviation`` Σ|I − ⟨I⟩|, ``unbiased`` the same times √(m/(m − 1)), ``magnitude`` Σ|I|,
+    ``mean`` plain mean, ``scatter`` Σ(I − mean)².
     """
 
     deviation: FloatArray
+    unbiased: FloatArray
     magnitude: FloatArray
     mean: FloatArray
     scatter: FloatArray
@@ -159,8 +166,10 @@ def _orbit_sums(observations: Observations, values: FloatArray, members: IntArra
     kept = np.where(used, values, 0.0)
     merged = np.where(members > 1, observations.mean(kept), 0.0)
     mean = observations.sum(kept) / members
+    deviation = observations.sum(np.abs(kept - merged[orbit]))
     return _OrbitSums(
-        deviation=observations.sum(np.abs(kept - merged[orbit])),
+        deviation=deviation,
+        unbiased=deviation * np.sqrt(members / np.maximum(members - 1.0, 1.0)),
         magnitude=observations.sum(np.abs(kept)),
         mean=mean,
         scatter=observations.sum((kept - mean[orbit]) ** 2),
@@ -174,6 +183,7 @@ class _SelfAgreement:
         self.members = observations.members()
         self.mean = observations.mean(observations.intensity)
         self.variance = observations.mean_variance()
+        self.varying = anisotropic_part(self.mean, orbit_inv_d, np.ones(len(self.mean), dtype=bool))
         anisotropic = anisotropic_part(
             observations.intensity, observations.inv_d, self.members[observations.orbit] > 1
         )
@@ -211,6 +221,11 @@ class _SelfAgreement:
             ratio = divide(self.mean, np.sqrt(self.variance))
             known = np.isfinite(ratio)
             columns["mean_i_over_sigma"] = shell_mean(ratio[known], shell[known], n_shells)
+            known = np.isfinite(self.variance)
+            noise = shell_mean(self.variance[known], shell[known], n_shells)
+            square = shell_mean(self.varying[known] ** 2, shell[known], n_shells)
+            # What the noise itself makes vary is no signal.
+            columns["variation_over_sigma"] = np.sqrt(np.maximum(divide(square, noise) - 1.0, 0.0))
         pairs = self.members * (self.members - 1)
         columns["n_pairs"] = np.bincount(shell, pairs, n_shells).astype(np.int64)
         for part, sums in self.sums.items():
@@ -218,11 +233,19 @@ class _SelfAgreement:
                 np.bincount(shell, sums.deviation, n_shells),
                 np.bincount(shell, sums.magnitude, n_shells),
             )
+            columns[f"r_meas{part}"] = divide(
+                np.bincount(shell, sums.unbiased, n_shells),
+                np.bincount(shell, sums.magnitude, n_shells),
+            )
             columns[f"cc_equivalents{part}"] = self._pair_correlation(sums, shell, n_shells)
         for part, (half_1, half_2) in self.halves.items():
             both = np.isfinite(half_1)
             cc_half = shell_correlation(half_1[both], half_2[both], shell[both], n_shells)
             columns[f"cc_half{part}"] = cc_half
+            n = np.bincount(shell[both], minlength=n_shells)
+            columns[f"cc_half_error{part}"] = divide(
+                1.0 - cc_half**2, np.sqrt(np.maximum(n - 1, 0))
+            )
             columns[f"cc_star{part}"] = cc_star(cc_half)
         return columns
 
