@@ -13,8 +13,8 @@ from numba import njit
 # Columns of the sums of a voxel; those beyond N_SUMS only where sums have WIDE columns.
 SUM_INTENSITY, SUM_VARIANCE, SUM_FACTOR, SUM_WEIGHT = 0, 1, 2, 3
 N_SUMS = 4
-SUM_EXPECTED, SUM_X, SUM_Y = 4, 5, 6
-WIDE = 7
+SUM_EXPECTED, SUM_X, SUM_Y, SUM_OWN = 4, 5, 6, 7
+WIDE = 8
 
 
 @njit(cache=True, nogil=True)
@@ -93,14 +93,16 @@ def accumulate_pixels(pixels, motion, grid, bragg, voxels):
     """Add one image to the sums, every pixel whole to the voxel that its centre falls in.
 
     Parameters, all tuples: pixels, of photons (n_pixels,), directions (n_pixels, 3) and κ
-    (n_pixels,), float32, and the image's scale; motion, of the transform in the middle of the
+    (n_pixels,), float32, the image's scale, and what variances exceed the photons by (n_pixels or
+    0: nothing) float32; motion, of the transform in the middle of the
     image and its change over the image; grid, of first (3,) float64, shape (3,) int64, sampling
     (3,) float64; bragg, see `is_near_node` (radius 0: none); voxels, of sums (n_voxels, N_SUMS or
     WIDE) floats and counts (n_voxels,) int32, changed in place, and for WIDE ones of touched
     (n_voxels,) int64, the voxels that got their first pixel, how many those are (1,), and axes
     (2, 3) that directions are noted along.
     """
-    photons, directions, factors, scale = pixels
+    photons, directions, factors, scale, excess = pixels
+    has_excess = excess.shape[0] > 0
     (m, v), (dm, dv) = motion
     sums, counts, touched, n_touched, axes = voxels
     is_wide = sums.shape[1] == WIDE
@@ -134,7 +136,8 @@ def accumulate_pixels(pixels, motion, grid, bragg, voxels):
         voxel = (i * n_k + j) * n_l + o
         factor = scale * factors[pixel]
         sums[voxel, 0] += count * factor
-        sums[voxel, 1] += count * factor * factor
+        more = excess[pixel] if has_excess else np.float32(0.0)
+        sums[voxel, 1] += (count + more) * factor * factor
         sums[voxel, 2] += factor * factor
         sums[voxel, 3] += 1.0
         if is_wide:
@@ -144,6 +147,7 @@ def accumulate_pixels(pixels, motion, grid, bragg, voxels):
             sums[voxel, 4] += factor
             sums[voxel, 5] += x * axes[0, 0] + y * axes[0, 1] + z * axes[0, 2]
             sums[voxel, 6] += x * axes[1, 0] + y * axes[1, 1] + z * axes[1, 2]
+            sums[voxel, 7] += more * factor * factor
         counts[voxel] += 1
 
 
@@ -157,7 +161,8 @@ def accumulate_samples(pixels, motion, grid, bragg, voxels, samples):
     float64, the transforms through the image. A pixel adds w = the part of its points in a voxel;
     whether it is near a Bragg node is said of its centre and whole path, as for whole pixels.
     """
-    photons, directions, factors, scale = pixels
+    photons, directions, factors, scale, excess = pixels
+    has_excess = excess.shape[0] > 0
     (m, v), (dm, dv) = motion
     sums, counts, touched, n_touched, axes = voxels
     is_wide = sums.shape[1] == WIDE
@@ -212,10 +217,11 @@ def accumulate_samples(pixels, motion, grid, bragg, voxels, samples):
                     n_found += 1
                 weights[place] += share
         factor = scale * factors[pixel]
+        more = excess[pixel] if has_excess else np.float32(0.0)
         for place in range(n_found):
             voxel, w = found[place], weights[place]
             sums[voxel, 0] += w * count * factor
-            sums[voxel, 1] += w * w * count * factor * factor
+            sums[voxel, 1] += w * w * (count + more) * factor * factor
             sums[voxel, 2] += w * w * factor * factor
             sums[voxel, 3] += w
             if is_wide:
@@ -225,4 +231,5 @@ def accumulate_samples(pixels, motion, grid, bragg, voxels, samples):
                 sums[voxel, 4] += w * w * factor
                 sums[voxel, 5] += w * (x * axes[0, 0] + y * axes[0, 1] + z * axes[0, 2])
                 sums[voxel, 6] += w * (x * axes[1, 0] + y * axes[1, 1] + z * axes[1, 2])
+                sums[voxel, 7] += w * w * more * factor * factor
             counts[voxel] += 1

@@ -22,7 +22,7 @@ from offbragg.reduction.dials import (
     scan_from_dict,
 )
 from offbragg.reduction.geometry import Beam, CrystalModel, Goniometer, Scan
-from offbragg.reduction.image_reader import is_image, read_start
+from offbragg.reduction.image_reader import is_image, read_image_geometry, read_start
 from offbragg.reduction.panel import Panel
 from offbragg.reduction.sweep import Experiment
 from offbragg.reduction.xds import is_xds_geometry
@@ -35,6 +35,7 @@ __all__ = [
     "Goniometer",
     "Panel",
     "Scan",
+    "read_background",
     "read_crystal",
     "read_experiments",
 ]
@@ -123,12 +124,32 @@ def read_crystal(path: str | Path) -> Experiment:
     return experiments[0]
 
 
-def _experiment(file: ExptFile, index: int) -> Experiment:
+def read_background(path: str | Path) -> tuple[Experiment, ...]:
+    """Read sweeps without a crystal: an experiment list, with or without one, or an image.
+
+    Their experiments have a crystal of 1 Å that means nothing.
+
+    Raises
+    ------
+    MissingFileError, FormatError
+        As `read_experiments` and `read_image_geometry`.
+    """
+    path = Path(path)
+    if path.is_file() and path.suffix in (".expt", ".json"):
+        file = ExptFile(path)
+        numbers = range(len(file.experiments))
+        return tuple(_experiment(file, index, needs_crystal=False) for index in numbers)
+    return (read_image_geometry(path).with_crystal(_NO_CRYSTAL),)
+
+
+def _experiment(file: ExptFile, index: int, *, needs_crystal: bool = True) -> Experiment:
     beam = file.build("beam", index, beam_from_dict)
     detector = file.build("detector", index, detector_from_dict)
-    crystal = file.build(
-        "crystal", index, crystal_from_dict, missing="a crystal model (index the images first)"
-    )
+    crystal = _NO_CRYSTAL
+    if needs_crystal or file.model("crystal", index) is not None:
+        crystal = file.build(
+            "crystal", index, crystal_from_dict, missing="a crystal model (index the images first)"
+        )
     images = ImageNames()
     if file.model("imageset", index) is not None:
         images = file.build("imageset", index, imageset_from_dict)
@@ -161,6 +182,7 @@ def _experiment(file: ExptFile, index: int) -> Experiment:
         raise FormatError(f"{file.path}: experiment {index}: {error}") from None
 
 
+_NO_CRYSTAL = CrystalModel(np.eye(3))
 _NO_GONIOMETER = Goniometer(np.array([1.0, 0.0, 0.0]), np.eye(3), np.eye(3))
 
 

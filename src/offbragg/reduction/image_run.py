@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
+from offbragg.reduction.background import Background, Panels, check_background
 from offbragg.reduction.detector_mask import static_mask
-from offbragg.reduction.experiment import Experiment
+from offbragg.reduction.experiment import Experiment, read_background
 from offbragg.reduction.image_tasks import ImageTask
 from offbragg.reduction.images import open_sweeps
 from offbragg.reduction.options import MapOptions
+from offbragg.reduction.panel_arrays import Pixels
 from offbragg.reduction.photons import make_tables, search_hot_pixels, to_photons
 from offbragg.reduction.pixel_table import Float32Array, PixelTable
 from offbragg.reduction.voxelize import Accumulator, VoxelRule, accumulate_image
@@ -27,19 +31,22 @@ class LoadedImage:
     tables : tuple of PixelTable
         One a panel.
     photons : tuple of ndarray, shape (slow, fast), float32
-        One a panel; NaN = excluded.
+        One a panel, background subtracted; NaN = excluded.
+    excess : tuple of ndarray, shape (slow, fast), float32, or None
+        What their variances exceed them by; None without a background.
     """
 
     task: ImageTask
     experiment: Experiment
     tables: tuple[PixelTable, ...]
     photons: tuple[Float32Array, ...]
+    excess: tuple[Float32Array, ...] | None = None
 
     def add_to(self, sums: Accumulator, rule: VoxelRule, *, stills: bool) -> None:
         """Add the pixels to the sums of their voxels."""
         accumulate_image(
             sums, self.tables, self.photons, self.experiment, self.task.image, rule,
-            stills=stills, scale=self.task.scale,
+            stills=stills, scale=self.task.scale, excess=self.excess,
         )  # fmt: skip
 
 
@@ -91,6 +98,15 @@ class ImageRun:
                 images = read(task.experiment, task.image)
                 return to_photons(images, tables, first.detector, self.options)
 
+            def cleaned(task: ImageTask) -> tuple[Panels, Panels | None]:
+                photons = load(task)
+                if background is None:
+                    return photons, None
+                times = background.exposure_ratio(self.experiments) / task.scale
+                angle = np.degrees(self.experiments[task.experiment].angles()[task.image].mean())
+                elsewhere, excess = background.of(float(angle), times)
+                return tuple(c - b for c, b in zip(photons, elsewhere, strict=True)), excess
+
             if self.options.hot_pixels:
                 ordered = sorted(tasks, key=lambda task: (task.experiment, task.image))
                 found = search_hot_pixels(load, ordered, n_workers)
@@ -101,14 +117,27 @@ class ImageRun:
                         for table, hot, dead in zip(tables, found.hot, found.dead, strict=True)
                     )
             self.masked.append(mask.counts)
+            background = self._background(tables)
 
             def go_through(number: int) -> None:
                 stream = streams[number]
-                images = map_in_order(load, stream, max(1, n_workers // len(streams)))
-                for task, photons in zip(stream, images, strict=True):
+                images = map_in_order(cleaned, stream, max(1, n_workers // len(streams)))
+                for task, (photons, excess) in zip(stream, images, strict=True):
                     experiment = self.experiments[task.experiment]
-                    use(number, LoadedImage(task, experiment, tables, photons))
+                    use(number, LoadedImage(task, experiment, tables, photons, excess))
                     self.progress.step()
 
             for _ in map_in_order(go_through, range(len(streams)), min(len(streams), n_workers)):
                 pass
+
+    def _background(self, tables: tuple[PixelTable, ...]) -> Background | None:
+        """Sweeps without the crystal that the options name, on the same detector."""
+        if not self.options.background:
+            return None
+        sweeps = tuple(x for path in self.options.background for x in read_background(path))
+        check_background(self.experiments, sweeps)
+
+        def photons(images: Sequence[Pixels]) -> Panels:
+            return to_photons(images, tables, sweeps[0].detector, self.options)
+
+        return Background(sweeps, photons, self.options.background_width)

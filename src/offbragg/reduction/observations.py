@@ -25,6 +25,7 @@ from offbragg.reduction._kernels import (
     SUM_EXPECTED,
     SUM_FACTOR,
     SUM_INTENSITY,
+    SUM_OWN,
     SUM_VARIANCE,
     SUM_WEIGHT,
     SUM_X,
@@ -43,6 +44,7 @@ COLUMNS: Mapping[str, type[np.generic]] = {
     "variance": np.float32,
     "one_photon": np.float32,
     "per_intensity": np.float32,
+    "own_variance": np.float32,
     "x": np.float32,
     "y": np.float32,
 }
@@ -86,7 +88,8 @@ class Observations:
     columns : mapping of str to ndarray, shape (n,)
         ``voxel`` (in the flattened grid), ``wedge``, ``count`` of pixels, ``weight`` Σ w,
         ``intensity``, ``variance`` of the counts, ``one_photon`` (what that is for one photon),
-        ``per_intensity`` (variance that a unit of intensity makes expected), ``x`` and ``y`` (mean
+        ``per_intensity`` (variance that a unit of intensity makes expected), ``own_variance``
+        (that of a background), ``x`` and ``y`` (mean
         direction of the scattered rays, along two axes across the beam).
     provenance : tuple of mapping
     """
@@ -132,6 +135,7 @@ def take_observations(accumulator: Accumulator, wedge: int) -> dict[str, NDArray
         "variance": sums[:, SUM_VARIANCE] / weight**2,
         "one_photon": sums[:, SUM_FACTOR] / np.maximum(count, 1) / weight**2,
         "per_intensity": sums[:, SUM_EXPECTED] / weight**2,
+        "own_variance": sums[:, SUM_OWN] / weight**2,
         "x": sums[:, SUM_X] / weight,
         "y": sums[:, SUM_Y] / weight,
     }

@@ -95,6 +95,11 @@ class MapOptions(MaskOptions):
         File of the response of each pixel, about 1, that counts are divided by.
     gain : float or None
         ADU per photon; None: the experiment says.
+    background : tuple of str
+        Sweeps without the crystal, subtracted image by image: experiment lists, or images.
+    background_width : float or None
+        The background of an image is the mean of those within a range of angle of this width
+        [degrees]; all, if not given.
     oversample : tuple of 2 int
         Points along each side of a pixel, and through the rotation of an image, that its count is
         split over; 1, 1 gives the pixel whole to the voxel of its centre.
@@ -128,6 +133,8 @@ class MapOptions(MaskOptions):
     dark: str | None = None
     flat_field: str | None = None
     gain: float | None = None
+    background: tuple[str, ...] = ()
+    background_width: float | None = None
     oversample: tuple[int, int] = (1, 1)
     scaling: str = "none"
     wedge: float = 1.0
@@ -145,14 +152,13 @@ class MapOptions(MaskOptions):
             value = getattr(self, name)
             if value not in allowed:
                 raise InputError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
-        unknown = [name for name in self.corrections if name not in CORRECTIONS]
-        if unknown:
-            expected = ", ".join(CORRECTIONS)
-            raise InputError(f"corrections must be among {expected}, got {unknown[0]!r}")
+        _check_corrections(self.corrections)
         if not (np.isfinite(self.d_min) and self.d_min > 0):
             raise InputError(f"d_min must be > 0 Å, got {self.d_min}")
-        if not self.wedge > 0:
-            raise InputError(f"wedge must be > 0 degrees, got {self.wedge}")
+        for name in ("background_width", "wedge"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"{name} must be > 0 degrees, got {value}")
         if self.observations is not None and self.scaling == "none":
             raise InputError("observations are kept with scaling alone, got scaling 'none'")
         if not 0 <= self.air_fraction <= 1:
@@ -172,3 +178,10 @@ class MapOptions(MaskOptions):
     def pixel_corrections(self) -> tuple[str, ...]:
         """Those of the corrections that belong to a pixel, not to an image."""
         return tuple(name for name in self.corrections if name in PIXEL_CORRECTIONS)
+
+
+def _check_corrections(names: tuple[str, ...]) -> None:
+    """Check that all are known."""
+    for name in names:
+        if name not in CORRECTIONS:
+            raise InputError(f"corrections must be among {', '.join(CORRECTIONS)}, got {name!r}")

@@ -139,6 +139,7 @@ def map_provenance(
     names = [*dict.fromkeys(e.source for e in experiments if e.source)]
     files = [options.file_of(name) for name in ("dark", "flat-field", "flux")]
     names += [name for name in (options.mask, options.mask_shapes, *files) if name]
+    names += [name for name in options.background if Path(name).is_file()]
     images = [{"template": Path(e.template).name, "n_images": e.n_images} for e in experiments]
     return make_step(
         "map",

@@ -88,7 +88,7 @@ def scaling_data(observations: Observations, laue_group: str | None = None) -> S
     return ScalingData(
         intensity=columns["intensity"].astype(np.float64),
         per_intensity=columns["per_intensity"].astype(np.float64),
-        own_variance=np.zeros(len(voxel)),
+        own_variance=columns["own_variance"].astype(np.float64),
         orbit=orbit,
         columns={
             "angle": wedges.angle[wedge],

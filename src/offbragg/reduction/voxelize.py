@@ -37,6 +37,7 @@ from offbragg.reduction.experiment import Experiment
 from offbragg.reduction.pixel_table import Float32Array, PixelTable
 from offbragg.runtime import iter_chunks
 
+_NOTHING = np.empty(0, dtype=np.float32)
 _VOXELS_AT_ONCE = 1_000_000
 
 
@@ -46,9 +47,10 @@ class Accumulator:
 
     Attributes
     ----------
-    sums : ndarray, shape (n_voxels, 4 or 7), float64 or float32
+    sums : ndarray, shape (n_voxels, 4 or 8), float64 or float32
         Σ w I, Σ w² c κ², Σ w² κ² and Σ w of each voxel, in the order of the grid; for a wedge also
-        Σ w² κ, and Σ w times the direction along two axes.
+        Σ w² κ, Σ w times the direction along two axes, and what of Σ w² c κ² is not the
+        photons' own.
     counts : ndarray, shape (n_voxels,), int32
         Pixels that added to each voxel.
     touched, n_touched : ndarray, shapes (n_voxels,) and (1,), int64
@@ -156,6 +158,7 @@ def accumulate_image(
     *,
     stills: bool = False,
     scale: float = 1.0,
+    excess: Sequence[Float32Array] | None = None,
 ) -> None:
     """Add the pixels of one image to the sums.
 
@@ -175,6 +178,9 @@ def accumulate_image(
         Whether the crystal stood still, at the image's middle angle.
     scale : float
         What all κ of this image are multiplied by.
+    excess : sequence of ndarray, shape (slow, fast), float32, optional
+        One a panel: what the variance of a pixel's photons exceeds them by, where a background has
+        been subtracted from them.
     """
     middle = experiment.hkl_transform(image_index)
     sweep, fractions = (np.zeros((3, 3)), np.zeros(3)), np.full(1, 0.5)
@@ -186,9 +192,10 @@ def accumulate_image(
     transforms = [experiment.hkl_transform(image_index, float(f)) for f in fractions]
     matrices = np.stack([matrix for matrix, _ in transforms])
     vectors = np.stack([vector for _, vector in transforms])
-    for table, panel_photons in zip(tables, photons, strict=True):
+    beyond = [_NOTHING] * len(tables) if excess is None else [x.reshape(-1) for x in excess]
+    for table, panel_photons, more in zip(tables, photons, beyond, strict=True):
         arguments: tuple[Any, ...] = (
-            (panel_photons.reshape(-1), table.directions, table.factors, float(scale)),
+            (panel_photons.reshape(-1), table.directions, table.factors, float(scale), more),
             (middle, sweep),
             *rule.kernel_arguments,
             accumulator.arrays(),
