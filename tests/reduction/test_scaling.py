@@ -81,7 +81,6 @@ def scaling(made):
 
 def test_planted_corrections_come_back(made, scaling):
     assert scaling.converged
-    assert scaling.misfit[0] > 2 * scaling.misfit[-1]
     assert scaling.misfit[-1] == pytest.approx(1.0, abs=0.06)  # 2 % of Huber's tails, ± 1/√n
     factor, _ = scaling.factor_and_offset(made.data.columns)
     ratio = factor / made.factor

@@ -35,6 +35,8 @@ _MOST_STEPS, _SMALL_CHANGE = 12, 5e-4
 _HUBER = 2.0
 # What an expected intensity is at least for its variance, of the mean of all.
 _LEAST_EXPECTED = 0.05
+# The median of a squared normal deviate.
+_MEDIAN_SQUARE = 0.4549
 # Coefficients that no observation shows stay near 0: departure that is expected.
 _DEPARTURE = 0.5
 # Damping, in units of the equations' diagonal: at first, what it is multiplied with where a step
@@ -237,6 +239,8 @@ def fit_scaling(
     misfit = [problem.misfit(state)]
     converged, damping = False, _DAMPING
     for step in range(_MOST_STEPS):
+        problem.learn_errors(state)
+        misfit[-1] = problem.misfit(state)
         state, damping = problem.improved(state, damping)
         misfit.append(problem.misfit(state))
         say(progress, f"scaling, step {step + 1}: misfit {misfit[-1]:.4f}")
@@ -254,6 +258,7 @@ class _Problem:
     def __init__(self, data: ScalingData, corrections: tuple[Correction, ...]) -> None:
         self.data, self.corrections = data, corrections
         self.level = float(np.mean(data.intensity))
+        self.fraction = 0.0
         self.designs = [x.function.design(x.points(data.columns)) for x in corrections]
         sizes = [design.shape[1] for design in self.designs]
         ends = np.cumsum(sizes)
@@ -281,9 +286,7 @@ class _Problem:
     def _terms(self, p: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         return _terms(self.corrections, self._values(p), len(self.data.intensity))
 
-    def _fitted(
-        self, p: FloatArray, trust: FloatArray | None = None
-    ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    def _fitted(self, p: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
         """Merged intensity by observation, residuals, variances and trust, in three rounds.
 
         Variances follow the merged intensities, trust the residuals: both are refined together.
@@ -291,18 +294,34 @@ class _Problem:
         data = self.data
         both, crystal, added = self._terms(p)
         g, y = both * crystal, data.intensity - both * added
-        fixed = trust is not None
-        trust = np.ones(len(y)) if trust is None else trust
-        variance = data.expected_variance(np.full(len(y), self.level))
+        trust = np.ones(len(y))
+        variance = self._variance(np.full(len(y), self.level))
         for _ in range(3):
             weight = trust / variance
             merged = data.by_orbit(weight * g * y) / data.by_orbit(weight * g * g)
             residual = y - g * merged[data.orbit]
-            variance = data.expected_variance(data.intensity - residual)
-            if not fixed:
-                size = np.abs(residual) / np.sqrt(variance)
-                trust = 1.0 / np.maximum(size / _HUBER, 1.0)
+            variance = self._variance(data.intensity - residual)
+            size = np.abs(residual) / np.sqrt(variance)
+            trust = 1.0 / np.maximum(size / _HUBER, 1.0)
         return merged[data.orbit], residual, variance, trust
+
+    def _variance(self, expected: FloatArray) -> FloatArray:
+        """Of counts, and of what no correction describes, in proportion to the intensity."""
+        out: FloatArray = self.data.expected_variance(expected) + (self.fraction * expected) ** 2
+        return out
+
+    def learn_errors(self, p: FloatArray) -> None:
+        """Set the fraction that makes the residuals as large as their variances, at the median.
+
+        Where counts are many, weights of counts alone would let a few bright observations decide.
+        """
+        _, residual, _, _ = self._fitted(p)
+        expected = self.data.intensity - residual
+        counted = self.data.expected_variance(expected)
+        members = np.bincount(self.data.orbit)[self.data.orbit]
+        seen = residual**2 * members / (members - 1.0) / _MEDIAN_SQUARE
+        excess = float(np.median((seen - counted) / np.maximum(expected, self.level * 0.1) ** 2))
+        self.fraction = float(np.sqrt(max(excess, 0.0)))
 
     def misfit(self, p: FloatArray) -> float:
         """Huber's loss per observation, twice; the restraints' squares are small beside it."""

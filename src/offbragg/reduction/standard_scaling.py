@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from offbragg.conventions import FloatArray
 from offbragg.errors import InputError
 from offbragg.reduction.scaling import Correction, ScalingData
@@ -25,10 +27,12 @@ class ScalingOptions:
         every sweep, but for the detector.
     laue_group : str or None
         Whose equivalents are to agree; that of the space group if not given.
-    scale_spacing : float
-        Between knots of the scale [degrees].
-    angle_spacing : float
-        Between knots of absorption and offset in rotation [degrees].
+    scale_spacing : float or None
+        Between knots of the scale [degrees]; 10, or a tenth of a sweep that turns by less than
+        100°, if not given.
+    angle_spacing : float or None
+        Between knots of absorption and offset in rotation [degrees]; 30, or a sixth of a sweep
+        that turns by less than 180°, if not given.
     direction_spacing : float
         Between knots of absorption and detector in direction [rad].
     resolution_spacing : float
@@ -47,8 +51,8 @@ class ScalingOptions:
 
     corrections: tuple[str, ...] = ("scale", "absorption", "offset")
     laue_group: str | None = None
-    scale_spacing: float = 10.0
-    angle_spacing: float = 30.0
+    scale_spacing: float | None = None
+    angle_spacing: float | None = None
     direction_spacing: float = 0.2
     resolution_spacing: float = 0.1
     roughness: float = 0.03
@@ -64,8 +68,9 @@ class ScalingOptions:
             "scale_spacing", "angle_spacing", "direction_spacing", "resolution_spacing",
             "roughness", "most_observations",
         ):  # fmt: skip
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} must be > 0, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"{name} must be > 0, got {value}")
 
 
 def standard_corrections(data: ScalingData, options: ScalingOptions) -> tuple[Correction, ...]:
@@ -75,16 +80,19 @@ def standard_corrections(data: ScalingData, options: ScalingOptions) -> tuple[Co
     """
     columns = data.columns
     n_sweeps = int(columns["sweep"].max()) + 1
+    turn = _largest_turn(columns["sweep"], columns["angle"])
+    of_scale = options.scale_spacing or min(10.0, turn / 10)
+    of_angle = options.angle_spacing or min(30.0, turn / 6)
     made = []
     for name in options.corrections:
         spacings = {
-            "scale": {"angle": options.scale_spacing},
+            "scale": {"angle": of_scale},
             "absorption": {
                 "x": options.direction_spacing, "y": options.direction_spacing,
-                "angle": options.angle_spacing,
+                "angle": of_angle,
             },
             "detector": {"x": options.direction_spacing, "y": options.direction_spacing},
-            "offset": {"inv_d": options.resolution_spacing, "angle": options.angle_spacing},
+            "offset": {"inv_d": options.resolution_spacing, "angle": of_angle},
         }[name]  # fmt: skip
         axes = {v: _axis(columns[v], spacing) for v, spacing in spacings.items()}
         if n_sweeps > 1 and name != "detector":
@@ -93,6 +101,12 @@ def standard_corrections(data: ScalingData, options: ScalingOptions) -> tuple[Co
         function = SmoothFunction(name, tuple(axes.values()))
         made.append(Correction(function, tuple(axes), kind, options.roughness))
     return tuple(made)
+
+
+def _largest_turn(sweep: FloatArray, angle: FloatArray) -> float:
+    """How far the sweep turns that turns most [degrees]; 1 where none does."""
+    turns = [float(np.ptp(angle[sweep == number])) for number in np.unique(sweep)]
+    return max(turns) or 1.0
 
 
 def _axis(values: FloatArray, spacing: float) -> Axis:
