@@ -25,6 +25,9 @@ DAMPING = 1e-2
 # The equations of a step of the truncated solver are solved so well, in so many iterations at most:
 # early steps need only the direction.
 INNER_TOLERANCE, MOST_INNER = 1e-2, 30
+# L-BFGS ends so where its line search finds nothing lower. With slopes below this, as a fraction of
+# the data's square, that is the tolerance of the maps, not a search gone wrong.
+_LINE_SEARCH_FAILED, _SLOPE_OF_MAPS = 2, 1e-4
 # What a misfit counts as where the motion is not possible; others are at most 1.
 _IMPOSSIBLE = 10.0
 
@@ -127,8 +130,11 @@ def l_bfgs(problem: VectorProblem, start: FloatArray, most_evaluations: int) -> 
         )  # fmt: skip
     except (StoppedEarlyError, KeyboardInterrupt) as stop:
         return _stopped(watch, stop)
-    logger.info("fit: %s largest slope %.1e", found.message, np.max(np.abs(found.jac)))
+    slope = float(np.max(np.abs(found.jac)))
+    logger.info("fit: %s largest slope %.1e", found.message, slope)
     best = found.x if watch.x is None else watch.x
+    if found.status == _LINE_SEARCH_FAILED and slope < _SLOPE_OF_MAPS:
+        return Run(best, True, "No step lowers the misfit: slopes are below the maps' tolerance.")
     return Run(best, bool(found.success), str(found.message))
 
 
