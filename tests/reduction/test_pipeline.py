@@ -132,6 +132,23 @@ def test_halves_are_maps_of_their_images(sweep, counts):
         assert_allclose(getattr(found, name), expected.intensity, rtol=1e-6)
 
 
+@pytest.mark.parametrize("oversample", [(1, 1), (2, 2)])
+def test_peaks_and_the_rest_are_the_whole(sweep, counts, oversample):
+    """Every pixel is near a node or not: weights and sums of both maps add up to all."""
+    experiment = sweep(counts)
+    options = {**PLAIN, "bragg_radius": 0.3, "oversample": oversample}
+    whole, far, near = (
+        compute_map([experiment], MapOptions(**{**options, "bragg": kind}))
+        for kind in ("keep", "exclude", "only")
+    )
+    assert near.count.sum() > 100
+    assert_array_equal(near.count + far.count, whole.count)
+    if oversample == (1, 1):
+        parts = [np.nan_to_num(m.intensity) * m.count for m in (near, far)]
+        expected = np.nan_to_num(whole.intensity) * whole.count
+        assert_allclose(parts[0] + parts[1], expected, rtol=RTOL_FLOAT32 * 10, atol=1e-3)
+
+
 # --- 3 exact limits ------------------------------------------------------
 
 
@@ -416,7 +433,7 @@ def test_provenance_says_what_was_done(sweep, counts, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"bragg": "maybe"}, "bragg must be one of exclude, keep, got 'maybe'"),
+        ({"bragg": "maybe"}, "bragg must be one of exclude, keep, only, got"),
         ({"scaling": "smooth"}, "scaling must be one of none, standard, got 'smooth'"),
         ({"bragg_radius_unit": "nm"}, "bragg_radius_unit must be one of rlu, 1/angstrom, got"),
         ({"air_fraction": 1.1}, "air_fraction must be 0 to 1, got 1.1"),

@@ -43,7 +43,7 @@ def has_node(h, k, l, modulus, nodes):  # noqa: E741
 @njit(cache=True, nogil=True)
 def _is_near_any(h, k, l, dh, dk, dl, bragg):  # noqa: E741
     """Try all nodes that the path may come near to; the general case of `is_near_node`."""
-    radius, _, spacing, metric, modulus, nodes, span = bragg
+    radius, _, spacing, metric, modulus, nodes, span, _ = bragg
     n_points = 2 + int(max(abs(dh), abs(dk), abs(dl)) / spacing)
     for point in range(n_points):
         t = point / (n_points - 1.0) - 0.5
@@ -66,14 +66,15 @@ def is_near_node(h, k, l, dh, dk, dl, bragg):  # noqa: E741
     """Tell whether the path from hkl − d/2 to hkl + d/2 comes within a radius of a Bragg node.
 
     ``bragg`` holds numbers only (arrays would be counted in and out at every pixel): radius,
-    safe, spacing, metric, modulus, nodes, span. The distance is sqrt(Δ·metric·Δ), metric its six
+    safe, spacing, metric, modulus, nodes, span, and whether near ones are those that are wanted
+    (the loops ask for that). The distance is sqrt(Δ·metric·Δ), metric its six
     numbers 00 11 22 01 02 12. A path that stays within ``safe`` of a node, in every index, can
     come near to that one only. Otherwise points at most ``spacing`` apart (in the index that
     changes most) along it choose the nodes to try: the nearest, and those off it by up to
     ``span``. Bit (h n + k) n + l of ``nodes`` says whether a node with these indices modulo n is
     there.
     """
-    radius, safe, _, metric, modulus, nodes, _ = bragg
+    radius, safe, _, metric, modulus, nodes, _, _ = bragg
     h0, k0, l0 = np.floor(h + 0.5), np.floor(k + 0.5), np.floor(l + 0.5)
     x, y, z = h - h0, k - k0, l - l0
     off = max(abs(x), abs(y), abs(z))
@@ -107,7 +108,7 @@ def accumulate_pixels(pixels, motion, grid, bragg, voxels):
     sums, counts, touched, n_touched, axes = voxels
     is_wide = sums.shape[1] == WIDE
     first, shape, sampling = grid
-    radius = bragg[0]
+    radius, is_wanted_near = bragg[0], bragg[7]
     n_h, n_k, n_l = shape
     half_h, half_k, half_l = 0.5 - first[0], 0.5 - first[1], 0.5 - first[2]
     for pixel in range(photons.shape[0]):
@@ -131,7 +132,7 @@ def accumulate_pixels(pixels, motion, grid, bragg, voxels):
             dh = dm[0, 0] * x + dm[0, 1] * y + dm[0, 2] * z - dv[0]
             dk = dm[1, 0] * x + dm[1, 1] * y + dm[1, 2] * z - dv[1]
             dl = dm[2, 0] * x + dm[2, 1] * y + dm[2, 2] * z - dv[2]
-            if is_near_node(h, k, l, dh, dk, dl, bragg):
+            if is_near_node(h, k, l, dh, dk, dl, bragg) != is_wanted_near:
                 continue
         voxel = (i * n_k + j) * n_l + o
         factor = scale * factors[pixel]
@@ -168,7 +169,7 @@ def accumulate_samples(pixels, motion, grid, bragg, voxels, samples):
     is_wide = sums.shape[1] == WIDE
     first, shape, sampling = grid
     steps, nearness, matrices, vectors = samples
-    radius = bragg[0]
+    radius, is_wanted_near = bragg[0], bragg[7]
     n_h, n_k, n_l = shape
     half_h, half_k, half_l = 0.5 - first[0], 0.5 - first[1], 0.5 - first[2]
     n_points, n_rotations = steps.shape[0], matrices.shape[0]
@@ -187,7 +188,7 @@ def accumulate_samples(pixels, motion, grid, bragg, voxels, samples):
             dh = dm[0, 0] * x + dm[0, 1] * y + dm[0, 2] * z - dv[0]
             dk = dm[1, 0] * x + dm[1, 1] * y + dm[1, 2] * z - dv[1]
             dl = dm[2, 0] * x + dm[2, 1] * y + dm[2, 2] * z - dv[2]
-            if is_near_node(h, k, l, dh, dk, dl, bragg):
+            if is_near_node(h, k, l, dh, dk, dl, bragg) != is_wanted_near:
                 continue
         n_found = 0
         for point in range(n_points):

@@ -43,6 +43,8 @@ class BraggMask:
         Pixels that come closer are excluded; 0 excludes none.
     unit : str
         ``"rlu"``, reciprocal-lattice units, or ``"1/angstrom"``, Å⁻¹ without 2π.
+    is_inverted : bool
+        Exclude the pixels that do *not* come so close: a map of the peaks.
 
     Raises
     ------
@@ -54,6 +56,7 @@ class BraggMask:
     space_group: str
     radius: float
     unit: str = "rlu"
+    is_inverted: bool = False
 
     def __post_init__(self) -> None:
         if self.unit not in RADIUS_UNITS:
@@ -98,6 +101,7 @@ class BraggMask:
             len(nodes),
             bits,
             span,
+            self.is_inverted,
         )
 
 

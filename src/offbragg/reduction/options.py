@@ -74,7 +74,8 @@ class MapOptions(MaskOptions):
     stills : bool
         Take each image at its middle angle: the crystal did not turn during the exposure.
     bragg : str
-        ``"exclude"`` leaves out pixels near Bragg nodes, ``"keep"`` keeps all.
+        ``"exclude"`` leaves out pixels near Bragg nodes, ``"keep"`` keeps all, ``"only"`` leaves
+        out the others: a map of the peaks.
     bragg_radius : float
         How near, see `bragg_mask`. On stills of staphylococcal nuclease peaks raise the mean of
         pixels by 41 % at 0.1 reciprocal-lattice units from a node, 7 % at 0.2, 4 % at 0.25 and
@@ -145,7 +146,7 @@ class MapOptions(MaskOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, allowed in (
-            ("bragg", ("exclude", "keep")),
+            ("bragg", ("exclude", "keep", "only")),
             ("bragg_radius_unit", RADIUS_UNITS),
             ("scaling", ("none", "standard")),
         ):

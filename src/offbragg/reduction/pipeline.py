@@ -105,8 +105,9 @@ def voxel_rule(grid: HklGrid, experiment: Experiment, options: MapOptions) -> Vo
     crystal, bragg = experiment.crystal, None
     if options.bragg != "keep":
         bragg = BraggMask(
-            crystal.cell, crystal.space_group, options.bragg_radius, options.bragg_radius_unit
-        )
+            crystal.cell, crystal.space_group, options.bragg_radius, options.bragg_radius_unit,
+            is_inverted=options.bragg == "only",
+        )  # fmt: skip
     return VoxelRule(grid, bragg, Oversampling(*options.oversample))
 
 
