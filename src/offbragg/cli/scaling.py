@@ -13,6 +13,7 @@ from offbragg.cli.options import Common, Output
 from offbragg.cli.tables import map_summary
 from offbragg.maps.io import write_map
 from offbragg.reduction.observations_file import read_observations
+from offbragg.reduction.same_indexing import index_alike
 from offbragg.reduction.scaled_map import ScaledMap, scale_to_map
 from offbragg.reduction.standard_scaling import ScalingOptions
 
@@ -35,7 +36,8 @@ def scale(
         Map file to write.
     """
     with BarProgress() as progress:
-        scaled = scale_to_map(read_observations(observations), options, progress)
+        alike, _ = index_alike(read_observations(observations))
+        scaled = scale_to_map(alike, options, progress)
     write_map(output, scaled.map)
     return with_scaling(map_summary(scaled.map, output), scaled)
 

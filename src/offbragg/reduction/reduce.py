@@ -14,6 +14,7 @@ from offbragg.reduction.observations_file import read_observations
 from offbragg.reduction.observe import write_observations
 from offbragg.reduction.options import MapOptions
 from offbragg.reduction.pipeline import compute_map
+from offbragg.reduction.same_indexing import index_alike
 from offbragg.reduction.scaled_map import ScaledMap, scale_to_map
 from offbragg.reduction.standard_scaling import ScalingOptions
 from offbragg.runtime import SILENT, Progress
@@ -27,6 +28,8 @@ def reduce_images(
     folder: str | Path | None = None,
 ) -> tuple[DiffuseMap, ScaledMap | None]:
     """Average the pixels of all images in voxels, and scale them first where asked.
+
+    Before they are scaled together, sweeps are brought to the indexing of the first.
 
     Parameters
     ----------
@@ -56,5 +59,6 @@ def reduce_images(
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         path = options.observations or Path(temporary) / "observations.h5"
         write_observations(experiments, options, path, rng, progress)
-        scaled = scale_to_map(read_observations(path), ScalingOptions(seed=options.seed), progress)
+        observations, _ = index_alike(read_observations(path))
+        scaled = scale_to_map(observations, ScalingOptions(seed=options.seed), progress)
     return scaled.map, scaled
