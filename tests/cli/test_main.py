@@ -18,7 +18,8 @@ from offbragg.errors import InputError
 
 COMMANDS = (
     "demo", "simulate", "expose", "map", "mask", "scale", "merge", "stats", "fit", "rank",
-    "infer", "compare", "reindex", "import", "delta-pdf", "covariance", "ensemble", "info",
+    "infer", "compare", "reindex", "absolute", "import", "delta-pdf", "covariance", "ensemble",
+    "info",
 )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from cyclopts import App, CycloptsError, Parameter
 
 from offbragg.cli import (
+    absolute,
     describing,
     fitting,
     forward,
@@ -58,6 +59,7 @@ def build_app() -> App:
     app.command(inferring.infer)
     app.command(mapping.compare)
     app.command(indexing.reindex)
+    app.command(absolute.absolute)
     app.command(mapping.import_map, name="import")
     app.command(real_space.delta_pdf)
     app.command(real_space.covariance)
