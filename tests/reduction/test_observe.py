@@ -99,6 +99,16 @@ def test_a_wedge_of_everything_is_one_half_map(sweep):
     assert len(alone) == N_IMAGES
     stills, _ = make_wedges(sweep, tasks, MapOptions(**PLAIN, wedge=1e6, stills=True))
     assert len(stills) == N_IMAGES
+    of_one, _ = make_wedges(sweep, tasks, MapOptions(**PLAIN, wedge=1e6, still_sweeps=(0,)))
+    assert_array_equal(of_one.angle, stills.angle)
+
+
+def test_one_sweep_of_stills_among_others(sweep):
+    """Each sweep is taken as its own number says."""
+    still = compute_map(sweep, MapOptions(**PLAIN, stills=True))
+    turning = compute_map(sweep, MapOptions(**PLAIN))
+    both = compute_map([*sweep, *sweep], MapOptions(**PLAIN, still_sweeps=(1,)))
+    assert_array_equal(both.count, still.count + turning.count)
 
 
 def test_axes_lie_across_the_beam():

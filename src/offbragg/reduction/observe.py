@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from offbragg.conventions import FloatArray
 from offbragg.crystal.grid import HklGrid
 from offbragg.errors import InputError
 from offbragg.reduction.corrections import mean_solid_angle
@@ -78,7 +79,7 @@ def write_observations(
         in_order = _InOrder(append)
 
         def add(stream: int, loaded: LoadedImage) -> None:
-            loaded.add_to(sums[stream], rule, stills=options.stills)
+            loaded.add_to(sums[stream], rule, stills=options.is_still(loaded.task.experiment))
             wedge = wedge_of[loaded.task]
             if last_of[wedge] == loaded.task:
                 found = take_observations(sums[stream], wedge)
@@ -107,8 +108,7 @@ def make_wedges(
     members: list[list[ImageTask]] = []
     begun = 0.0
     for task in tasks:
-        experiment = experiments[task.experiment]
-        begin, end = np.degrees(experiment.angles(stills=options.stills)[task.image])
+        begin, end = _angles(experiments, task.experiment, options)[task.image]
         last = members[-1][-1] if members else None
         is_next = last is not None and (
             (task.experiment, task.half, task.image) == (last.experiment, last.half, last.image + 1)
@@ -121,7 +121,7 @@ def make_wedges(
         wedge_of[task] = len(members) - 1
     middles = []
     for wedge in members:
-        angles = np.degrees(experiments[wedge[0].experiment].angles(stills=options.stills))
+        angles = _angles(experiments, wedge[0].experiment, options)
         middles.append(0.5 * (angles[wedge[0].image, 0] + angles[wedge[-1].image, 1]))
     firsts, lasts = [wedge[0] for wedge in members], [wedge[-1] for wedge in members]
     wedges = Wedges(
@@ -132,6 +132,11 @@ def make_wedges(
         last_image=np.array([task.image for task in lasts], dtype=np.int64),
     )
     return wedges, wedge_of
+
+
+def _angles(experiments: Sequence[Experiment], sweep: int, options: MapOptions) -> FloatArray:
+    """Where the images of a sweep begin and end, (n_images, 2) [degrees]."""
+    return np.degrees(experiments[sweep].angles(stills=options.is_still(sweep)))
 
 
 class _InOrder:

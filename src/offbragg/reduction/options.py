@@ -73,6 +73,8 @@ class MapOptions(MaskOptions):
         Voxels per reciprocal-lattice unit along h, k, l.
     stills : bool
         Take each image at its middle angle: the crystal did not turn during the exposure.
+    still_sweeps : tuple of int
+        Numbers of the sweeps, from 0, that are stills, where only some are.
     bragg : str
         ``"exclude"`` leaves out pixels near Bragg nodes, ``"keep"`` keeps all, ``"only"`` leaves
         out the others: a map of the peaks.
@@ -125,6 +127,7 @@ class MapOptions(MaskOptions):
     d_min: float
     sampling: tuple[int, int, int] = (1, 1, 1)
     stills: bool = False
+    still_sweeps: tuple[int, ...] = ()
     bragg: str = "exclude"
     bragg_radius: float = 0.25
     bragg_radius_unit: str = "rlu"
@@ -169,6 +172,10 @@ class MapOptions(MaskOptions):
         if len(self.oversample) != 2:
             raise InputError(f"oversample must be two whole numbers, got {self.oversample}")
         Oversampling(*self.oversample)
+
+    def is_still(self, sweep: int) -> bool:
+        """Whether the crystal stood still on the images of a sweep, by its number."""
+        return self.stills or sweep in self.still_sweeps
 
     def file_of(self, correction: str) -> str | None:
         """The file that a correction needs, where one is given and the correction is on."""

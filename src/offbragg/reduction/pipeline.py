@@ -78,7 +78,7 @@ def compute_map(
     rule = voxel_rule(grid, first, options)
 
     def add(stream: int, loaded: LoadedImage) -> None:
-        loaded.add_to(halves[stream], rule, stills=options.stills)
+        loaded.add_to(halves[stream], rule, stills=options.is_still(loaded.task.experiment))
 
     for batch in in_batches(experiments, tasks):
         run.each([[task for task in batch if task.half == half] for half in (0, 1)], add)
