@@ -46,9 +46,9 @@ def main() -> None:
     if small:
         chosen = {name: chosen[name] for name in SMALL}
     options = {
-        "n_folds": 2 if small else 5, "refit": False, "d_min": 3.2 if small else 1.65,
+        "n_folds": 2 if small else 5, "refit": False, "d_min": 4.5 if small else 1.65,
         "d_max": D_MAX, "background": "shells", "harmonics": 2 if small else 4,
-        "block_edge": 4 if small else 6, "rtol": 2e-3, "max_evaluations": 12 if small else MOST,
+        "block_edge": 3 if small else 6, "rtol": 2e-3, "max_evaluations": 12 if small else MOST,
     }  # fmt: skip
     right, wrong = (
         {
