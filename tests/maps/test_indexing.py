@@ -76,7 +76,17 @@ def test_crystals_come_to_the_first_ones_indexing():
     modes = [SWAPPED, "h,k,l", "h,k,l", SWAPPED, "h,k,l"]
     matches = agree_on_indexing([crystal(n, mode, noise=1.0) for n, mode in enumerate(modes)])
     assert [match.best for match in matches] == [0, 1, 1, 0, 1]
+    assert [match.sure for match in matches] == [0, 1, 1, 0, 1]
     assert all(match.lead > 0.2 for match in matches)
+
+
+def test_a_map_that_cannot_tell_keeps_its_indexing():
+    """Of noise one way agrees better by chance; that is not sure."""
+    reference = crystal(1)
+    for seed in range(8):
+        noise = np.random.default_rng(seed).normal(size=reference.grid.shape)
+        stranger = replace(reference, intensity=np.where(reference.measured, noise, np.nan))
+        assert match_indexing(stranger, reference).sure == 0
 
 
 # --- 3 exact limits ------------------------------------------------------

@@ -66,6 +66,16 @@ def test_crystals_in_the_other_mode_are_renamed():
     assert cc > 0.9  # noise of 6 in two or three observations, on a spread of 18
 
 
+def test_the_first_keeps_its_indexing_though_others_differ():
+    mixed = sweeps(["k,h,-l", "h,k,l", "h,k,l"])
+    found, matches = index_alike(mixed)
+    assert [match.sure for match in matches[1:]] == [1, 1]
+    first = found.columns["wedge"] == 0
+    assert_array_equal(
+        found.columns["voxel"][first], mixed.columns["voxel"][mixed.columns["wedge"] == 0]
+    )
+
+
 # --- 3 exact limits ------------------------------------------------------
 
 

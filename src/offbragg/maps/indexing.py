@@ -21,6 +21,8 @@ from offbragg.maps.comparison import compare
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.maps.symmetrize import apply_operation, merge
 
+# Standard errors that another indexing must be ahead by.
+_SURE = 4.0
 # Rounds of coming to terms: in the second each map is judged by all others.
 _ROUNDS = 3
 
@@ -37,11 +39,14 @@ class IndexingMatch:
         The same as R, with I'(h) = I(h R) for `apply_operation`.
     cc : ndarray, shape (n,)
         Correlation of the anisotropic parts.
+    n_unique : ndarray, shape (n,), float64
+        How many different voxels that is over, equivalents counted as one.
     """
 
     operations: tuple[str, ...]
     rotations: IntArray
     cc: FloatArray
+    n_unique: FloatArray
 
     @property
     def best(self) -> int:
@@ -55,6 +60,18 @@ class IndexingMatch:
             return float("inf")
         first, second = np.sort(self.cc)[::-1][:2]
         return float(first - second)
+
+    @property
+    def sure(self) -> int:
+        """Which is to be taken: the best, where it is ahead of "h,k,l" by four standard errors.
+
+        Those are errors for independent voxels, (1 − CC²)/√n. A map that cannot tell stays as it
+        is.
+        """
+        best = self.best
+        errors = (1.0 - self.cc**2) / np.sqrt(np.maximum(self.n_unique, 1.0))
+        ahead = self.cc[best] - self.cc[0]
+        return best if ahead > _SURE * float(np.hypot(errors[best], errors[0])) else 0
 
 
 def indexing_choices(cell: Cell, space_group: object) -> IntArray:
@@ -115,11 +132,16 @@ def match_indexing(
     merged = merge(observed).map
     other = merge(reference, merged.laue_group).map
     rotations = indexing_choices(merged.cell, merged.space_group)
-    cc = [
-        compare(apply_operation(merged, rotation), other, d_max, d_min).overall.cc
+    found = [
+        compare(apply_operation(merged, rotation), other, d_max, d_min).overall
         for rotation in rotations
     ]
-    return IndexingMatch(tuple(_named(r) for r in rotations), rotations, np.array(cc))
+    return IndexingMatch(
+        tuple(_named(r) for r in rotations),
+        rotations,
+        np.array([x.cc for x in found]),
+        np.array([x.n for x in found]) / len(laue_rotations(merged.laue_group)),
+    )
 
 
 def agree_on_indexing(
@@ -156,7 +178,7 @@ def agree_on_indexing(
     turned = [merged[0]]
     for x in merged[1:]:
         match = match_indexing(x, merge(turned).map, d_max=d_max, d_min=d_min)
-        turned.append(apply_operation(x, match.rotations[match.best]))
+        turned.append(apply_operation(x, match.rotations[match.sure]))
     matches: list[IndexingMatch] = []
     for _ in range(_ROUNDS):
         matches = []
@@ -165,7 +187,7 @@ def agree_on_indexing(
             match = match_indexing(x, merge(others).map, d_max=d_max, d_min=d_min)
             matches.append(match)
             if number:  # the first says what the others agree on
-                turned[number] = apply_operation(x, match.rotations[match.best])
+                turned[number] = apply_operation(x, match.rotations[match.sure])
     return matches
 
 

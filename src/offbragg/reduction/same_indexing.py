@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 def index_alike(observations: Observations) -> tuple[Observations, list[IndexingMatch]]:
     """Give every sweep the indexing of the first, where the lattice allows several.
 
+    The first keeps its own, and so does each that is not surely better off with another.
+
     Each sweep's own map, as it is measured, is compared with those of the others in each of the
     ways it may be indexed, see `agree_on_indexing`.
 
@@ -45,12 +47,11 @@ def index_alike(observations: Observations) -> tuple[Observations, list[Indexing
     matches = agree_on_indexing([_map_of_sweep(observations, sweep_of == s) for s in sweeps])
     voxel = observations.columns["voxel"].copy()
     kept = np.ones(len(voxel), dtype=bool)
-    for sweep, match in zip(sweeps, matches, strict=True):
-        chosen = match.rotations[match.best]
-        if match.best:
+    for sweep, match in zip(sweeps[1:], matches[1:], strict=True):
+        if match.sure:
             mine = sweep_of == sweep
-            voxel[mine], kept[mine] = _renamed(voxel[mine], grid, chosen)
-            logger.info("sweep %d is indexed as %s", sweep, match.operations[match.best])
+            voxel[mine], kept[mine] = _renamed(voxel[mine], grid, match.rotations[match.sure])
+            logger.warning("sweep %d is indexed anew, as %s", sweep, match.operations[match.sure])
     columns = {name: column[kept] for name, column in observations.columns.items()}
     return replace(observations, columns=columns | {"voxel": voxel[kept]}), matches
 

@@ -13,7 +13,7 @@ from offbragg.crystal.symmetry import laue_rotations
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.maps.equivalents import symmetry_orbits
 from offbragg.maps.provenance import make_step
-from offbragg.reduction.observations import Observations
+from offbragg.reduction.observations import Observations, Wedges
 from offbragg.reduction.scaled import ScaledObservations, scale_observations
 from offbragg.reduction.scaling import Scaling, ScalingData, fit_scaling
 from offbragg.reduction.standard_scaling import ScalingOptions, standard_corrections
@@ -77,7 +77,8 @@ def scale_to_map(
 def scaling_data(observations: Observations, laue_group: str | None = None) -> ScalingData:
     """Observations as scaling takes them, with their orbits under a Laue group.
 
-    Columns that corrections may depend on: ``angle`` [degrees] and ``sweep`` of the wedge, the
+    Columns that corrections may depend on: ``angle`` [degrees] of the wedge, from where its sweep
+    begins (sweeps share knots, wherever they lie), and ``sweep``, the
     directions ``x`` and ``y``, and ``inv_d`` [Å⁻¹] of the voxel.
     """
     columns, grid, wedges = observations.columns, observations.grid, observations.wedges
@@ -91,13 +92,21 @@ def scaling_data(observations: Observations, laue_group: str | None = None) -> S
         own_variance=columns["own_variance"].astype(np.float64),
         orbit=orbit,
         columns={
-            "angle": wedges.angle[wedge],
+            "angle": (wedges.angle - _first_angles(wedges))[wedge],
             "sweep": wedges.sweep[wedge].astype(np.float64),
             "x": columns["x"].astype(np.float64),
             "y": columns["y"].astype(np.float64),
             "inv_d": grid.inv_d().ravel()[voxel],
         },
     )
+
+
+def _first_angles(wedges: Wedges) -> FloatArray:
+    """Angle (n_wedges,) at which each wedge's sweep begins [degrees]."""
+    _, number = np.unique(wedges.sweep, return_inverse=True)
+    first = np.full(int(number.max()) + 1, np.inf)
+    np.minimum.at(first, number, wedges.angle)
+    return np.asarray(first[number], dtype=np.float64)
 
 
 def map_of(observations: Observations, scaled: ScaledObservations) -> DiffuseMap:
