@@ -133,8 +133,15 @@ def run(case: Case, *, small: bool) -> tuple[list[Limit], list[str]]:
     if case.has_peaks:
         used &= ~merged.grid.is_node()
     measured, true = merged.intensity[used].astype(float), truth[used]
-    many = merged.intensity[used] ** 2 / merged.sigma[used] ** 2 > LEAST_PHOTONS
+    # By what is true: what was counted would choose the voxels that came out high.
+    many = true / merged.sigma[used] > np.sqrt(LEAST_PHOTONS)
     residual = ((measured - true) / merged.sigma[used])[many]
+    order = np.argsort(true)
+    tenth = len(order) // 10
+    tenths = {
+        name: abs(float(measured[chosen].mean() / true[chosen].mean() - 1))
+        for name, chosen in (("weakest", order[:tenth]), ("strongest", order[-tenth:]))
+    }
     slope = float(measured @ true / (true @ true))
     bias = float(measured.mean() / true.mean() - 1)
     masked = DiffuseMap(merged.grid, np.where(used, truth, np.nan), merged.space_group)
@@ -146,6 +153,10 @@ def run(case: Case, *, small: bool) -> tuple[list[Limit], list[str]]:
         Limit(f"{case.name}: mean of residual / sigma", float(residual.mean()),
               -0.05 if small else -0.02, 0.05 if small else 0.02),
     ]  # fmt: skip
+    limits += [
+        Limit(f"{case.name}: bias of the {name} tenth", value, at_most=0.006)
+        for name, value in tenths.items()
+    ]
     # Of truth and truth with noise of the σ of each voxel.
     noise = float(np.mean(merged.sigma[used].astype(float) ** 2))
     allowed = float(np.sqrt(true.var() / (true.var() + noise)))
