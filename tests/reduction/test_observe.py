@@ -1,5 +1,6 @@
 """Observations: unmerged, they hold what the map holds; file and memory."""
 
+import re
 from dataclasses import replace
 
 import h5py
@@ -60,6 +61,8 @@ def test_averaged_they_are_the_map(sweep, tmp_path, oversample):
     found = map_of(observations, scaled)
     assert_allclose(found.intensity, expected.intensity, rtol=RTOL_FLOAT32, atol=1e-6)
     assert_array_equal(found.count, expected.count)
+    (step,), (wanted,) = found.provenance, expected.provenance
+    assert step["masked_pixels"] == wanted["masked_pixels"] != []
     for half in ("half_1", "half_2"):
         assert_allclose(getattr(found, half), getattr(expected, half), rtol=1e-5, atol=1e-6)
 
@@ -109,6 +112,8 @@ def test_one_sweep_of_stills_among_others(sweep):
     turning = compute_map(sweep, MapOptions(**PLAIN))
     both = compute_map([*sweep, *sweep], MapOptions(**PLAIN, still_sweeps=(1,)))
     assert_array_equal(both.count, still.count + turning.count)
+    with pytest.raises(InputError, match="still_sweeps must be 0 to 0, got 1"):
+        compute_map(sweep, MapOptions(**PLAIN, still_sweeps=(1,)))
 
 
 def test_axes_lie_across_the_beam():
@@ -135,8 +140,10 @@ def test_threads_do_not_change_what_is_written(sweep, tmp_path):
 def test_files_that_are_none_are_named(sweep, tmp_path):
     with pytest.raises(MissingFileError, match="no such file"):
         read_observations(tmp_path / "nothing.h5")
-    with pytest.raises(FormatError, match="found 'another kind of file'"):
-        read_observations(tmp_path / "images" / "made.h5")
+    other = tmp_path / "images" / "made.h5"
+    message = f"{other}: expected 'offbragg observations 1', found 'another kind of file'"
+    with pytest.raises(FormatError, match=f"^{re.escape(message)}$"):
+        read_observations(other)
     (tmp_path / "text.h5").write_text("no")
     with pytest.raises(FormatError, match="expected a file of observations"):
         read_observations(tmp_path / "text.h5")

@@ -4,7 +4,16 @@ import h5py
 import numpy as np
 import pytest
 
-from offbragg import HklGrid, InputError, LiquidLike, MapOptions, compare, merge, simulate
+from offbragg import (
+    HklGrid,
+    InputError,
+    LiquidLike,
+    MapOptions,
+    MissingFileError,
+    compare,
+    merge,
+    simulate,
+)
 from offbragg.made_crystal import make_experiment, make_peptide
 from offbragg.maps.statistics import statistics
 from offbragg.reduction.experiment import read_experiments
@@ -99,6 +108,13 @@ def test_steady_images_keep_their_map(steady):
 
 
 # --- 5 errors ------------------------------------------------------------
+
+
+def test_a_folder_that_is_not_there_is_named(steady, tmp_path):
+    with pytest.raises(MissingFileError, match="nowhere: no such folder"):
+        reduce_images(
+            steady[0], MapOptions(**OPTIONS, scaling="standard"), folder=tmp_path / "nowhere"
+        )
 
 
 def test_options_that_cannot_be_are_refused():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,12 @@ def create_observations(
     grid: HklGrid,
     space_group: str,
     wedges: Wedges,
-    provenance: tuple[Mapping[str, Any], ...] = (),
+    provenance: Callable[[], Sequence[Mapping[str, Any]]] = tuple,
 ) -> Iterator[Append]:
     """Create a file and give a function that appends columns to it, as `take_observations` makes.
 
     Memory does not grow with what is appended. The file appears when the block ends without an
-    error.
+    error; only then is ``provenance`` asked what was done.
     """
     with replace_when_done(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["format"] = FORMAT
@@ -46,7 +46,6 @@ def create_observations(
         file.attrs["sampling"] = grid.sampling
         if grid.d_min is not None:
             file.attrs["d_min"] = grid.d_min
-        file.attrs["provenance"] = json.dumps(plain(list(provenance)))
         for name in ("h", "k", "l"):
             file[f"grid/{name}"] = getattr(grid, name)
         for name in _WEDGE_COLUMNS:
@@ -65,6 +64,7 @@ def create_observations(
                 dataset[n:] = found[name]
 
         yield append
+        file.attrs["provenance"] = json.dumps(plain(list(provenance())))
 
 
 def read_observations(path: str | Path) -> Observations:
@@ -94,6 +94,8 @@ def read_observations(path: str | Path) -> Observations:
             columns = {name: file[f"observations/{name}"][()] for name in COLUMNS}
             group = str(file.attrs["space_group"])
             provenance = tuple(json.loads(str(file.attrs["provenance"])))
+    except FormatError:
+        raise
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise FormatError(f"{path}: expected a file of observations, {error}") from None
     lengths = {len(column) for column in columns.values()}

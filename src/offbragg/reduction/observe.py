@@ -62,7 +62,7 @@ def write_observations(
     InputError, FormatError, MissingFileError
         As `compute_map`.
     """
-    check_experiments(experiments)
+    check_experiments(experiments, options)
     experiments = as_asked(experiments, options)
     first = experiments[0]
     grid = HklGrid.from_resolution(first.crystal.cell, options.d_min, options.sampling)
@@ -74,7 +74,10 @@ def write_observations(
     inside = grid.within().ravel()
     last_of = {wedge: task for task, wedge in wedge_of.items()}  # images come in order
     progress.start("observations", len(tasks))
-    provenance = (map_provenance(experiments, options, ()),)
+
+    def provenance() -> tuple[dict[str, Any], ...]:
+        return (map_provenance(experiments, options, run.masked),)
+
     with create_observations(path, grid, first.crystal.space_group, wedges, provenance) as append:
         in_order = _InOrder(append)
 

@@ -67,7 +67,7 @@ def compute_map(
     FormatError, MissingFileError
         If an image or a file that the options name cannot be read.
     """
-    check_experiments(experiments)
+    check_experiments(experiments, options)
     experiments = as_asked(experiments, options)
     first = experiments[0]
     grid = HklGrid.from_resolution(first.crystal.cell, options.d_min, options.sampling)
@@ -111,16 +111,19 @@ def voxel_rule(grid: HklGrid, experiment: Experiment, options: MapOptions) -> Vo
     return VoxelRule(grid, bragg, Oversampling(*options.oversample))
 
 
-def check_experiments(experiments: Sequence[Experiment]) -> None:
+def check_experiments(experiments: Sequence[Experiment], options: MapOptions) -> None:
     """Check that experiments can go into one map.
 
     Raises
     ------
     InputError
-        If there is none, or cells or space groups differ.
+        If there is none, cells or space groups differ, or a sweep is named that is not there.
     """
     if not experiments:
         raise InputError("experiments must be at least one, got none")
+    for number in options.still_sweeps:
+        if not 0 <= number < len(experiments):
+            raise InputError(f"still_sweeps must be 0 to {len(experiments) - 1}, got {number}")
     first = experiments[0]
     for number, other in enumerate(experiments[1:], start=1):
         if other.crystal is first.crystal:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from offbragg.errors import MissingFileError
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.reduction.experiment import Experiment
 from offbragg.reduction.observations_file import read_observations
@@ -56,6 +57,8 @@ def reduce_images(
     """
     if options.scaling == "none":
         return compute_map(experiments, options, rng, progress), None
+    if folder is not None and not Path(folder).is_dir():
+        raise MissingFileError(f"{folder}: no such folder")
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         path = options.observations or Path(temporary) / "observations.h5"
         write_observations(experiments, options, path, rng, progress)
