@@ -15,7 +15,7 @@ from offbragg.reduction.observe import write_observations
 from offbragg.reduction.pipeline import compute_map
 from offbragg.reduction.scaled import scale_observations
 from offbragg.reduction.scaled_map import map_of, scaling_data
-from offbragg.reduction.scaling import Scaling
+from offbragg.reduction.scaling_model import Scaling
 
 CELL = (20.0, 24.0, 22.0, 90.0, 100.0, 90.0)
 N_IMAGES, N_PIXELS, SIGNAL = 12, 64, 1.5

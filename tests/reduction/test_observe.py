@@ -19,7 +19,7 @@ from offbragg.reduction.options import MapOptions
 from offbragg.reduction.pipeline import compute_map
 from offbragg.reduction.scaled import scale_observations
 from offbragg.reduction.scaled_map import map_of, scaling_data
-from offbragg.reduction.scaling import Scaling
+from offbragg.reduction.scaling_model import Scaling
 
 N_IMAGES = 6
 RTOL_FLOAT32 = 3e-6  # columns are float32

@@ -11,7 +11,7 @@ from offbragg.reduction.observations import COLUMNS, Observations, Wedges
 from offbragg.reduction.same_indexing import index_alike
 from offbragg.reduction.scaled import scale_observations
 from offbragg.reduction.scaled_map import map_of, scaling_data
-from offbragg.reduction.scaling import Scaling
+from offbragg.reduction.scaling_model import Scaling
 
 GRID = HklGrid.from_resolution((14.0, 14.0, 18.0, 90.0, 90.0, 90.0), 2.5, (2, 2, 2))
 

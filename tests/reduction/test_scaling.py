@@ -7,7 +7,8 @@ import pytest
 
 from offbragg import InputError
 from offbragg.reduction.scaled import ErrorModel, orbit_means, scale_observations
-from offbragg.reduction.scaling import Correction, Scaling, ScalingData, fit_scaling
+from offbragg.reduction.scaling import fit_scaling
+from offbragg.reduction.scaling_model import Correction, Scaling, ScalingData
 from offbragg.reduction.smooth_function import Axis, SmoothFunction
 
 N_ORBITS, PER_ORBIT = 1500, 16

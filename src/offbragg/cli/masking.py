@@ -23,7 +23,7 @@ from offbragg.reduction.photons import compute_mask, untrusted_pixels
 def mask(
     *expt: Path,
     output: Output,
-    options: Annotated[MaskOptions, Parameter(name="*")] = MaskOptions(),  # noqa: B008
+    options: Annotated[MaskOptions | None, Parameter(name="*")] = None,
     common: Common | None = None,
 ) -> Outcome:
     """Write the pixels that a map leaves out on all images, as a file and as a picture.
@@ -39,13 +39,14 @@ def mask(
         raise InputError("mask needs at least one .expt file")
     if output.suffix not in (".npy", ".png"):
         raise InputError(f"--output must end in .npy or .png, got {output.name}")
-    experiments = [e for path in expt for e in read_experiments(path, options.images)]
+    choice = options or MaskOptions()
+    experiments = [e for path in expt for e in read_experiments(path, choice.images)]
     with BarProgress() as progress:
-        found = compute_mask(experiments, options, progress)
+        found = compute_mask(experiments, choice, progress)
     reasons = dict(found.reasons)
     image = _first_image(experiments[0])
     if image is not None:
-        reasons["values of the first image"] = untrusted_pixels(image, found.detector, options)
+        reasons["values of the first image"] = untrusted_pixels(image, found.detector, choice)
     paths = {"mask": output.with_suffix(".npy"), "picture": output.with_suffix(".png")}
     with replace_when_done(paths["mask"]) as temporary:
         write_mask(temporary, found)

@@ -15,7 +15,7 @@ from offbragg.maps.indexing import IndexingMatch, agree_on_indexing, indexing_ch
 from offbragg.reduction.observations import Observations
 from offbragg.reduction.scaled import scale_observations
 from offbragg.reduction.scaled_map import map_of, scaling_data
-from offbragg.reduction.scaling import Scaling
+from offbragg.reduction.scaling_model import Scaling
 
 logger = logging.getLogger(__name__)
 

@@ -14,13 +14,13 @@ from scipy.special import pdtr, pdtrc
 
 from offbragg.conventions import BoolArray, FloatArray, IntArray
 from offbragg.errors import InputError
-from offbragg.reduction.scaling import Scaling, ScalingData
+from offbragg.reduction.scaling_model import MEDIAN_SQUARE, Scaling, ScalingData
 
 # Residuals are put in so many bins of expected intensity for the error model.
 _N_BINS = 20
 # Squares of deviates count no more than this many times their variance: an outlier that is not yet
-# found, not a tail. Their median is so much of it, if they are normal.
-_LARGEST_SQUARE, _MEDIAN_SQUARE = 36.0, 0.4549
+# found, not a tail.
+_LARGEST_SQUARE = 36.0
 # Rounds of rejection: an outlier pulls the mean that it is judged by.
 _ROUNDS = 3
 # Below so many expected photons the tails are Poisson's, above normal.
@@ -213,7 +213,7 @@ def _fit_error_model(
         z2 = difference[part] ** 2 / expected[part]
         # A mean, as a variance is: of few photons no median says anything. Outliers are capped, by
         # what most deviates are where that is far more than counts explain.
-        most = max(float(np.median(z2)) / _MEDIAN_SQUARE, 1.0)
+        most = max(float(np.median(z2)) / MEDIAN_SQUARE, 1.0)
         seen.append(float(np.mean(np.minimum(z2, _LARGEST_SQUARE * most))))
         rows.append([1.0, float(np.median(level[part] ** 2 / expected[part]))])
     matrix, right = np.array(rows), np.array(seen)

@@ -15,7 +15,8 @@ from offbragg.maps.equivalents import symmetry_orbits
 from offbragg.maps.provenance import make_step
 from offbragg.reduction.observations import Observations, Wedges
 from offbragg.reduction.scaled import ScaledObservations, scale_observations
-from offbragg.reduction.scaling import Scaling, ScalingData, fit_scaling
+from offbragg.reduction.scaling import fit_scaling
+from offbragg.reduction.scaling_model import Scaling, ScalingData
 from offbragg.reduction.standard_scaling import ScalingOptions, standard_corrections
 from offbragg.runtime import SILENT, Progress
 

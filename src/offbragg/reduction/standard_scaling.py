@@ -8,7 +8,7 @@ import numpy as np
 
 from offbragg.conventions import FloatArray
 from offbragg.errors import InputError
-from offbragg.reduction.scaling import Correction, ScalingData
+from offbragg.reduction.scaling_model import Correction, ScalingData
 from offbragg.reduction.smooth_function import Axis, SmoothFunction
 
 #: What `standard_corrections` knows.

@@ -1,0 +1,196 @@
+"""The least squares of a scaling: residuals of the observations, and a step that lowers them."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg
+from scipy import sparse
+
+from offbragg.conventions import FloatArray
+from offbragg.reduction.scaling_model import (
+    MEDIAN_SQUARE,
+    Correction,
+    ScalingData,
+    multiplied_and_added,
+)
+from offbragg.reduction.smooth_function import SmoothFunction
+from offbragg.runtime import iter_chunks
+
+# Residuals count fully up to so many standard deviations, beyond it as their inverse (Huber).
+_HUBER = 2.0
+# Coefficients that no observation shows stay near 0: departure that is expected.
+_DEPARTURE = 0.5
+# What damping is multiplied with where a step fails, in units of the equations' diagonal, and where
+# no step is found any more.
+_MORE, _MOST_DAMPING = 10.0, 1e4
+_ORBITS_AT_ONCE = 8192
+
+
+class ScalingProblem:
+    """The least squares of one set of observations."""
+
+    def __init__(self, data: ScalingData, corrections: tuple[Correction, ...]) -> None:
+        self.data, self.corrections = data, corrections
+        self.level = float(np.mean(data.intensity))
+        self.fraction = 0.0
+        self.designs = [x.function.design(x.points(data.columns)) for x in corrections]
+        sizes = [design.shape[1] for design in self.designs]
+        ends = np.cumsum(sizes)
+        self.parts = [slice(end - n, end) for end, n in zip(ends, sizes, strict=True)]
+        self.n_coefficients = int(ends[-1])
+        # Restraints: rows · p = 0, in units of what is expected.
+        units = [self.level if x.kind == "offset" else 1.0 for x in corrections]
+        blocks = [
+            sparse.vstack(
+                [
+                    x.function.roughness() / (x.roughness * unit),
+                    sparse.eye_array(n) / (_DEPARTURE * unit),
+                ]
+            )
+            for x, n, unit in zip(corrections, sizes, units, strict=True)
+        ]
+        self.restraints = sparse.csr_array(sparse.block_diag(blocks))
+
+    def _values(self, p: FloatArray) -> list[FloatArray]:
+        return [
+            x.values(design, p[part])
+            for x, design, part in zip(self.corrections, self.designs, self.parts, strict=True)
+        ]
+
+    def _terms(self, p: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        return multiplied_and_added(self.corrections, self._values(p), len(self.data.intensity))
+
+    def _fitted(self, p: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """Merged intensity by observation, residuals, variances and trust, in three rounds.
+
+        Variances follow the merged intensities, trust the residuals: both are refined together.
+        """
+        data = self.data
+        both, crystal, added = self._terms(p)
+        g, y = both * crystal, data.intensity - both * added
+        trust = np.ones(len(y))
+        variance = self._variance(np.full(len(y), self.level))
+        for _ in range(3):
+            weight = trust / variance
+            merged = data.by_orbit(weight * g * y) / data.by_orbit(weight * g * g)
+            residual = y - g * merged[data.orbit]
+            variance = self._variance(data.intensity - residual)
+            size = np.abs(residual) / np.sqrt(variance)
+            trust = 1.0 / np.maximum(size / _HUBER, 1.0)
+        return merged[data.orbit], residual, variance, trust
+
+    def _variance(self, expected: FloatArray) -> FloatArray:
+        """Of counts, and of what no correction describes, in proportion to the intensity."""
+        out: FloatArray = self.data.expected_variance(expected) + (self.fraction * expected) ** 2
+        return out
+
+    def learn_errors(self, p: FloatArray) -> None:
+        """Set the fraction that makes the residuals as large as their variances, at the median.
+
+        Where counts are many, weights of counts alone would let a few bright observations decide.
+        """
+        _, residual, _, _ = self._fitted(p)
+        expected = self.data.intensity - residual
+        counted = self.data.expected_variance(expected)
+        members = np.bincount(self.data.orbit)[self.data.orbit]
+        seen = residual**2 * members / (members - 1.0) / MEDIAN_SQUARE
+        excess = float(np.median((seen - counted) / np.maximum(expected, self.level * 0.1) ** 2))
+        self.fraction = float(np.sqrt(max(excess, 0.0)))
+
+    def misfit(self, p: FloatArray) -> float:
+        """Huber's loss per observation, twice; the restraints' squares are small beside it."""
+        _, residual, variance, _ = self._fitted(p)
+        z = np.abs(residual) / np.sqrt(variance)
+        loss = np.where(z <= _HUBER, z * z, _HUBER * (2.0 * z - _HUBER))
+        freedom = max(len(z) - self.data.n_orbits, 1)
+        return float((np.sum(loss) + float(np.sum(np.asarray(self.restraints @ p) ** 2))) / freedom)
+
+    def improved(self, p: FloatArray, damping: float) -> tuple[FloatArray, float]:
+        """One step of Levenberg and Marquardt, and the damping for the next."""
+        merged, residual, variance, trust = self._fitted(p)
+        both, crystal, added = self._terms(p)
+        root = np.sqrt(trust / variance)
+        # A factor's logarithm changes what it multiplies by as much of itself.
+        slopes = {
+            "offset": both,
+            "crystal": both * crystal * merged,
+            "all": both * (crystal * merged + added),
+        }
+        jacobian = sparse.csr_array(
+            sparse.hstack(
+                [
+                    design.multiply((root * slopes[x.kind])[:, None])
+                    for x, design in zip(self.corrections, self.designs, strict=True)
+                ]
+            )
+        )
+        normal, right = self._equations(jacobian, root * both * crystal, root * residual)
+        restraints = self.restraints
+        normal = normal + np.asarray((restraints.T @ restraints).toarray(), dtype=np.float64)
+        right = right - np.asarray(restraints.T @ (restraints @ p))
+        before, diagonal = self.misfit(p), np.diag(np.diag(normal))
+        while damping < _MOST_DAMPING:
+            step = scipy.linalg.solve(normal + damping * diagonal, right, assume_a="pos")
+            if self.misfit(p + step) < before:
+                return p + step, damping / _MORE
+            damping *= _MORE
+        return p, damping
+
+    def _equations(
+        self, jacobian: sparse.csr_array, along: FloatArray, residual: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Normal equations less what a change of the merged intensities makes up for.
+
+        ``along`` (n,) are the weighted slopes by those: with D = Σ along² of each orbit,
+        ``JᵀJ − Bᵀ D⁻¹ B``, B the sums over orbits of along · J.
+        """
+        orbit = self.data.orbit
+        squares = np.maximum(self.data.by_orbit(along * along), np.finfo(float).tiny)
+        n = len(orbit)
+        gather = sparse.csr_array(
+            (along / np.sqrt(squares)[orbit], (orbit, np.arange(n))), shape=(len(squares), n)
+        )
+        shared = sparse.csr_array(gather @ jacobian)
+        normal = (jacobian.T @ jacobian).toarray()
+        for part in iter_chunks(len(squares), _ORBITS_AT_ONCE):
+            rows = shared[part].toarray()
+            normal -= rows.T @ rows
+        right = jacobian.T @ residual - shared.T @ (gather @ residual)
+        return normal, right
+
+    def normalised(self, p: FloatArray) -> list[FloatArray]:
+        """Factors of mean 1; offsets not below 0, as far as equivalents do not tell.
+
+        A factor's size is the merged intensities', and so is an offset that does not vary with
+        what only observations have.
+        """
+        weight = 1.0 / self.data.expected_variance(np.full(len(self.data.intensity), self.level))
+        parts = [p[part].copy() for part in self.parts]
+        for x, design, part in zip(self.corrections, self.designs, parts, strict=True):
+            if x.kind == "offset":
+                continue
+            mean = float(np.average(x.values(design, part), weights=weight))
+            part -= np.log(mean)  # the splines sum to 1
+            if x.kind == "all":
+                for other, values in zip(self.corrections, parts, strict=True):
+                    if other.kind == "offset":
+                        values *= mean
+        for x, part in zip(self.corrections, parts, strict=True):
+            if x.kind == "offset" and len(x.function.axes) > 1:
+                part -= _least(x.function, part)
+        return parts
+
+
+def _least(function: SmoothFunction, coefficients: FloatArray) -> FloatArray:
+    """What an offset is at least along all axes but the first, by coefficient.
+
+    Of its values, not its coefficients: those at the ends reach beyond what is observed.
+    """
+    first, *others = function.axes
+    rest = SmoothFunction(function.name, tuple(others))
+    places = [axis.places() for axis in others]
+    points = np.stack(np.meshgrid(*places, indexing="ij"), axis=-1).reshape(-1, len(others))
+    by_first = coefficients.reshape(first.n_splines, -1)
+    values = rest.design(points) @ by_first.T  # (n_points, n_first)
+    lowest: FloatArray = np.repeat(values.min(axis=0), by_first.shape[1])
+    return lowest
