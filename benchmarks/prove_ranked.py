@@ -25,9 +25,10 @@ def models(structure: AtomicStructure) -> dict[str, DisorderModel]:
     known = standard_models(structure)
     liquid = LiquidLike(0.45, 10.0)
     body = known["tls"]
+    assert isinstance(body, RigidBody)
     beside = {
         "translation": RigidBody(0.02),
-        "turning": RigidBody(0.01, 0.1 * body.libration, body.screw),  # type: ignore[attr-defined]
+        "turning": RigidBody(0.01, 0.1 * np.asarray(body.libration), body.screw),
         "elastic-network": known["elastic-network"],
         "longer liquid-like": LiquidLike(0.2, 30.0),
     }
