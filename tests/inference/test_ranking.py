@@ -53,8 +53,8 @@ TRUTHS = {
 }
 
 
-def observe(structure, model, seed=0):
-    grid = HklGrid.from_resolution(structure.cell, 2.0)
+def observe(structure, model, seed=0, d_min=2.3):
+    grid = HklGrid.from_resolution(structure.cell, d_min)
     made = simulate(structure, model, grid)
     rng = np.random.default_rng(seed)
     sigma = np.full(grid.shape, NOISE * np.nanmean(made.intensity))
@@ -80,7 +80,7 @@ def test_the_model_that_made_the_data_comes_first(crystal, name):
 
 def test_noise_is_no_motion(crystal):
     # Whatever is fitted to noise is worth nothing where it was not fitted.
-    observed = observe(crystal, LiquidLike(0.3, 4.0))
+    observed = observe(crystal, LiquidLike(0.3, 4.0), d_min=2.0)
     rng = np.random.default_rng(5)
     values = 1000.0 + rng.normal(size=observed.grid.shape)
     noise = replace(observed, intensity=values, sigma=np.ones(observed.grid.shape))
@@ -168,7 +168,7 @@ def test_restraints_hold_in_every_fold(crystal):
 
 
 def test_the_seed_draws_the_folds_and_the_order_of_models_does_not_matter(crystal):
-    observed = observe(crystal, LiquidLike(0.3, 4.0))
+    observed = observe(crystal, LiquidLike(0.3, 4.0), d_min=3.0)
     models = {"liquid-like": LiquidLike(0.3, 6.0), "rigid": RigidBody(0.08)}
     turned = dict(reversed(models.items()))
     one, same, other = (

@@ -174,6 +174,13 @@ def rotate_hkl(hkl: NDArray[np.number], rotation: IntArray) -> NDArray[np.number
     return hkl @ rotation
 
 
+def fits_sampling(rotations: IntArray, sampling: tuple[int, int, int]) -> bool:
+    """Tell whether operations (n, 3, 3) map a sampled reciprocal lattice onto itself."""
+    n = np.array(sampling)
+    # h' = h R on the lattice h = m / n: every n_j R_ij / n_i must be an integer.
+    return not np.any((rotations * n[None, None, :]) % n[None, :, None])
+
+
 def check_sampling_fits(
     rotations: IntArray, sampling: tuple[int, int, int], name: str = "sampling"
 ) -> None:
@@ -184,9 +191,7 @@ def check_sampling_fits(
     InputError
         If axes that the group mixes are sampled differently.
     """
-    n = np.array(sampling)
-    # h' = h R on the lattice h = m / n: every n_j R_ij / n_i must be an integer.
-    if np.any((rotations * n[None, None, :]) % n[None, :, None]):
+    if not fits_sampling(rotations, sampling):
         raise InputError(
             f"{name} must be equal on axes that the symmetry mixes, got {tuple(sampling)}"
         )

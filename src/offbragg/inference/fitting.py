@@ -26,6 +26,7 @@ from offbragg.inference.data import FitData, without_masked
 from offbragg.inference.evaluator import Evaluator
 from offbragg.inference.held_out import blocks_of, choose_held_out
 from offbragg.inference.options import FitOptions
+from offbragg.inference.other_indexing import told_other_indexing
 from offbragg.inference.parameters import ParameterVector
 from offbragg.inference.restraints import restraints_of
 from offbragg.inference.result import FitResult
@@ -177,6 +178,12 @@ def fit(
     first = kept.resumed() if resume and kept is not None else None
     solution, starts = solve_from_starts(evaluate, ~held_out, settings, rng, kept, first)
     result = replace(assemble(observed, evaluate, solution, ~held_out, settings), starts=starts)
+    other = told_other_indexing(
+        observed, result.model_map, lambda: evaluate.full(vector.start),
+        d_max=settings.d_max, d_min=settings.d_min,
+    )  # fmt: skip
+    if other:
+        result = replace(result, message=f"{result.message} {other}")
     if settings.errors == "bootstrap" and result.optimum.design is not None:
         result = with_bootstrap_errors(result, bootstrap(result, rng=rng))
     return result

@@ -280,7 +280,7 @@ def _packed(v: FloatArray) -> FloatArray:
     """Components (n, n, 1) of isotropic blocks, or (n, n, 6) of the symmetric part of blocks."""
     if v.ndim == 2:
         return np.ascontiguousarray(v[:, :, None])
-    return 0.5 * (v[:, :, _FIRST, _SECOND] + v[:, :, _SECOND, _FIRST])
+    return np.ascontiguousarray(0.5 * (v[:, :, _FIRST, _SECOND] + v[:, :, _SECOND, _FIRST]))
 
 
 def _unpacked(pairs: FloatArray) -> FloatArray:

@@ -140,8 +140,9 @@ def _direct(
 ) -> FloatArray:
     """The double sum over atoms."""
     intensity = np.empty(len(q))
-    real = np.ascontiguousarray(form_factors.real, dtype=np.float64)
-    imaginary = np.ascontiguousarray(form_factors.imag, dtype=np.float64)
+    # Of one layout, whatever was given: the loop is compiled for each anew.
+    real = np.require(form_factors.real, np.float64, ["C", "W"])
+    imaginary = np.require(form_factors.imag, np.float64, ["C", "W"])
     isotropic = v if v.ndim == 2 else _NO_ISOTROPIC
     anisotropic = v if v.ndim == 4 else _NO_ANISOTROPIC
     _kernels.diffuse_direct(q, positions, real, imaginary, isotropic, anisotropic, intensity)

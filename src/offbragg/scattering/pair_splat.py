@@ -391,7 +391,7 @@ class PairSplat:
         return rows
 
     def _f_calc(self, amplitudes: ComplexArray) -> ComplexArray:
-        f = self.pair_sum.scatterers.form_factors(self._table_axis).real
+        f = np.ascontiguousarray(self.pair_sum.scatterers.form_factors(self._table_axis).real)
         total = np.zeros(self.pair_sum.lattice.shape, dtype=np.complex128)
         for row, table in zip(amplitudes, f, strict=True):
             _kernels.add_scaled(
@@ -403,7 +403,7 @@ class PairSplat:
         """Take 2 Re(F* dF) from total."""
         f_calc = self._f_calc(self.amplitudes())
         s, plan = self.pair_sum.scatterers, self._atom_plan
-        f = s.form_factors(self._table_axis).real
+        f = np.ascontiguousarray(s.form_factors(self._table_axis).real)
         change = np.zeros_like(f_calc)
         for element in range(len(s.names)):
             atoms, placed = self._placed_atoms(element)
@@ -421,7 +421,7 @@ class PairSplat:
         """Gradient (n, 3, 3) by U of −Σ node_gradient |F|²."""
         f_calc = self._f_calc(self.amplitudes())
         s, plan = self.pair_sum.scatterers, self._atom_plan
-        f = s.form_factors(self._table_axis).real
+        f = np.ascontiguousarray(s.form_factors(self._table_axis).real)
         out = np.empty((len(s), 3, 3))
         values = -2.0 * node_gradient * np.conj(f_calc)
         for element in range(len(s.names)):

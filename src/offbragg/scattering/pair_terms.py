@@ -162,13 +162,15 @@ class PairSum:
             yield from self._own(classes)
 
     def _within_unit(self, classes: Collection[int], *, apart: bool) -> Iterator[PairTerms]:
-        s, u_aniso = self.scatterers, self.u_aniso
+        s = self.scatterers
+        # Of one layout, whatever was given: the loop is compiled for each anew.
+        positions, u_aniso = (np.ascontiguousarray(x) for x in (s.positions, self.u_aniso))
         for number in classes:
             for first, second, triangle in _index_blocks(s, number):
-                v = self.displacements.block(first, second)
+                v = np.ascontiguousarray(self.displacements.block(first, second))
                 v = v.reshape(*v.shape, 1, 1) if v.ndim == 2 else v
                 separations, covariances, least = _kernels.pair_gaussians(
-                    first, second, triangle, s.positions, v, u_aniso
+                    first, second, triangle, positions, v, u_aniso
                 )
                 i, j = _members(first, second, triangle)
                 weights = 2.0 * s.occupancies[i] * s.occupancies[j]

@@ -334,7 +334,7 @@ class _Sampling:
         """F of displaced atoms, (n_sets, 2, m), real and imaginary parts, for each block of q."""
         for chunk in iter_chunks(len(self.q), _BLOCK):
             f = self.form_factors[chunk].T
-            re, im = np.ascontiguousarray(f.real), np.ascontiguousarray(f.imag)
+            re, im = (np.require(x, requirements=["C", "W"]) for x in (f.real, f.imag))
             f_calc = np.empty((len(moved), 2, f.shape[1]))
             q = np.ascontiguousarray(self.q[chunk].T)
             kernels.sampled_structure_factors(q, moved, re, im, f_calc)
