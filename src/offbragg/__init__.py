@@ -30,6 +30,7 @@ from offbragg.inference import (
 )
 from offbragg.maps.comparison import Comparison, compare
 from offbragg.maps.diffuse_map import DiffuseMap
+from offbragg.maps.friedel_split import FriedelSplit, split_friedel
 from offbragg.maps.importers import import_map
 from offbragg.maps.io import read_map, write_map
 from offbragg.maps.patterson import DeltaPdf, DeltaPdfOptions, compute_delta_pdf
@@ -58,6 +59,7 @@ __all__ = [
     "FitResult",
     "FormatError",
     "FreeAdps",
+    "FriedelSplit",
     "HklGrid",
     "ImageGeometry",
     "InferredCovariance",
@@ -92,6 +94,7 @@ __all__ = [
     "read_tls_groups",
     "scattering",
     "simulate",
+    "split_friedel",
     "statistics",
     "write_map",
 ]

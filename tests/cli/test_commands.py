@@ -23,6 +23,7 @@ from offbragg import (
     read_map,
     read_structure,
     simulate,
+    split_friedel,
     statistics,
     write_map,
 )
@@ -165,6 +166,37 @@ def test_merge_and_stats(call, work, tmp_path):
     # A merged map tells the table from before it was merged.
     stored = call("stats", tmp_path / "x.h5", "--json").json["result"]
     assert stored["overall"] == whole["result"]["statistics"]["overall"]
+
+
+def test_merge_with_friedel_mates_apart_or_split(call, work, tmp_path):
+    observed = read_map(work / "map.h5")
+    kept = call("merge", work / "map.h5", "-o", tmp_path / "a.h5", "--friedel", "apart", "--json")
+    assert (kept.json["result"]["laue_group"], kept.json["result"]["friedel"]) == (
+        "P 1 2 1", "apart",
+    )  # fmt: skip
+    apart = read_map(tmp_path / "a.h5")
+    assert apart.friedel == "apart"
+    assert_array_equal(apart.intensity, merge(observed, friedel="apart").map.intensity)
+    whole = call("merge", work / "map.h5", "-o", tmp_path / "x.h5", "--friedel", "split", "--json")
+    assert whole.json["result"]["laue_group"] == "2/m"
+    assert whole.json["result"]["statistics"] == kept.json["result"]["statistics"]
+    assert whole.json["outputs"] == {
+        "map": str(tmp_path / "x.h5"), "difference": str(tmp_path / "x_difference.h5"),
+    }  # fmt: skip
+    split = split_friedel(observed)
+    for name, expected in (("x.h5", split.mean), ("x_difference.h5", split.difference)):
+        found = read_map(tmp_path / name)
+        assert found.laue_group == expected.laue_group
+        assert_array_equal(found.intensity, expected.intensity)
+        assert_array_equal(found.sigma, expected.sigma)
+    text = call("merge", work / "map.h5", "-o", tmp_path / "y.h5").out
+    assert "Friedel mates" in text
+
+
+def test_merge_keeps_no_mates_apart_that_are_averaged(refused, work, tmp_path):
+    for how in ("apart", "split"):
+        said = refused("merge", work / "merged.h5", "-o", tmp_path / "x.h5", "--friedel", how)
+        assert "expected maps whose Friedel mates are apart, got one merged by 2/m" in said
 
 
 def test_merge_several_maps(call, work, tmp_path):

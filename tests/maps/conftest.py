@@ -80,6 +80,6 @@ def orbits_of():
     return group_orbits
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def map_of():
     return make_map

@@ -10,7 +10,8 @@ from numpy.testing import assert_allclose, assert_equal
 from offbragg.crystal.grid import HklGrid
 from offbragg.errors import InputError
 from offbragg.maps.diffuse_map import DiffuseMap
-from offbragg.maps.statistics import cc_star, statistics
+from offbragg.maps.self_agreement import cc_star
+from offbragg.maps.statistics import statistics
 from offbragg.maps.symmetrize import merge
 
 RTOL_ROUNDING = 1e-9  # the same sums in another order, differences of near numbers

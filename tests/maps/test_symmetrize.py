@@ -14,7 +14,8 @@ from offbragg.crystal.grid import HklGrid
 from offbragg.crystal.symmetry import laue_rotations
 from offbragg.errors import InputError
 from offbragg.maps.diffuse_map import DiffuseMap
-from offbragg.maps.symmetrize import apply_operation, merge, unique_voxels
+from offbragg.maps.symmetrize import apply_operation, merge
+from offbragg.maps.unique_voxels import unique_voxels
 
 RTOL_ROUNDING = 1e-12  # the same sums in another order
 CUBE = (10, 10, 10, 90, 90, 90)
@@ -84,6 +85,7 @@ def test_two_friedel_mates_by_hand():
     assert merged.laue_group == "-1"
     assert merged.provenance[-1]["options"] == {
         "laue_group": "-1",
+        "friedel": "merged",
         "weights": "pixels",
         "n_maps": 1,
     }

@@ -13,7 +13,8 @@ from offbragg.maps.comparison import compare
 from offbragg.maps.importers import import_map
 from offbragg.maps.io import read_map, write_map
 from offbragg.maps.statistics import statistics
-from offbragg.maps.symmetrize import apply_operation, merge, unique_voxels
+from offbragg.maps.symmetrize import apply_operation, merge
+from offbragg.maps.unique_voxels import unique_voxels
 
 pytestmark = pytest.mark.real
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -14,6 +14,7 @@ from offbragg.cli.scaling import with_scaling
 from offbragg.cli.tables import map_summary, shell_tables
 from offbragg.errors import InputError
 from offbragg.maps.comparison import compare as compare_maps
+from offbragg.maps.friedel_split import split_friedel
 from offbragg.maps.importers import import_map as read_foreign
 from offbragg.maps.io import read_map, write_map
 from offbragg.maps.statistics import statistics
@@ -62,7 +63,11 @@ def map_images(
 
 
 def merge(
-    *maps: Path, output: Output, laue_group: str | None = None, common: Common | None = None
+    *maps: Path,
+    output: Output,
+    laue_group: str | None = None,
+    friedel: Literal["merged", "apart", "split"] = "merged",
+    common: Common | None = None,
 ) -> Outcome:
     """Average equivalent voxels, of one map or several, and fill the sphere with the means.
 
@@ -74,14 +79,31 @@ def merge(
         Map file to write.
     laue_group
         Laue group or space group; the map's own if not given.
+    friedel
+        I(h) and I(-h): averaged (merged), kept apart as different (apart), or their mean and,
+        beside it in FILE_difference.h5, their difference I(h) - I(-h) (split).
     """
     if not maps:
         raise InputError("merge needs at least one map file")
-    merged = merge_maps([read_map(path) for path in maps], laue_group)
-    write_map(output, merged.map)
+    sources = [read_map(path) for path in maps]
+    outputs = {"map": output}
+    if friedel == "split":
+        merged = merge_maps(sources, laue_group, "apart")
+        split = split_friedel(merged.map)
+        written = split.mean
+        outputs["difference"] = output.with_name(f"{output.stem}_difference{output.suffix}")
+        write_map(outputs["difference"], split.difference)
+    else:
+        merged = merge_maps(sources, laue_group, friedel)
+        written = merged.map
+    write_map(output, written)
     return Outcome(
-        {"laue_group": merged.map.laue_group, "statistics": merged.statistics},
-        {"map": output},
+        {
+            "laue_group": written.laue_group,
+            "friedel": friedel,
+            "statistics": merged.statistics,
+        },
+        outputs,
         "",
         shell_tables(merged.statistics, f"before merging by {merged.map.laue_group}, overall last"),
     )

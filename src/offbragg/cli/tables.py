@@ -11,6 +11,12 @@ import numpy as np
 from offbragg.cli.console import Outcome
 from offbragg.maps.diffuse_map import DiffuseMap
 
+_ANISOTROPIC = "_anisotropic"
+_OF_MATES = (
+    "n_friedel", "r_friedel", "cc_friedel", "anomalous_over_sigma", "equivalents_over_sigma",
+    "cc_half_anomalous",
+)  # fmt: skip
+
 
 def map_figures(diffuse_map: DiffuseMap) -> dict[str, Any]:
     """What a map is, in figures."""
@@ -28,6 +34,7 @@ def map_figures(diffuse_map: DiffuseMap) -> dict[str, Any]:
         "cell": list(diffuse_map.cell),
         "space_group": diffuse_map.space_group,
         "laue_group": diffuse_map.laue_group,
+        "friedel": diffuse_map.friedel,
         "d_min": float(1 / inv_d.max()) if len(inv_d) and inv_d.max() > 0 else None,
         "n_measured": int(measured.sum()),
         "mean_intensity": float(np.mean(values, dtype=np.float64)) if len(values) else None,
@@ -48,23 +55,32 @@ def map_summary(
 def shell_tables(
     statistics: Mapping[str, Any], title: str
 ) -> list[tuple[str, list[str], list[Sequence[object]]]]:
-    """Shell tables for people, overall row last: the whole intensity and its anisotropic part."""
+    """Shell tables for people, overall row last.
+
+    One of the whole intensity, one of its anisotropic part, one of Friedel mates.
+    """
     shells, overall = statistics["shells"], statistics["overall"]
     limits = ["d_max", "d_min"]
-    varying = [name for name in shells if name.endswith("_anisotropic")]
-    whole = [name for name in shells if name not in (*limits, *varying)]
+    mates = [name for name in shells if name.removesuffix(_ANISOTROPIC) in _OF_MATES]
+    others = [name for name in shells if name not in (*limits, *mates)]
+    varying = [name for name in others if name.endswith(_ANISOTROPIC)]
+    whole = [name for name in others if name not in varying]
     tables = []
-    for what, columns in (("", whole), (", anisotropic part", varying)):
+    for what, columns in (
+        ("", whole), (", anisotropic part", varying), (", Friedel mates", mates)
+    ):  # fmt: skip
         names = limits + columns
         lists = [list(shells[name]) for name in names]
         rows: list[Sequence[object]] = [tuple(row) for row in zip(*lists, strict=True)]
         rows.append(tuple(overall.get(name) for name in names))
         if columns:
-            tables.append((title + what, [_short(name) for name in names], rows))
+            shown = [_short(name, both=columns is mates) for name in names]
+            tables.append((title + what, shown, rows))
     return tables
 
 
-def _short(name: str) -> str:
+def _short(name: str, *, both: bool = False) -> str:
+    """Heading of a column; ``both``: the table has some of the anisotropic part beside others."""
     words = {
         "cc_equivalents": "CC_eq",
         "cc_half": "CC½",
@@ -80,9 +96,15 @@ def _short(name: str) -> str:
         "multiplicity": "mult.",
         "mean_intensity": "⟨I⟩",
         "mean_i_over_sigma": "⟨I/σ⟩",
+        "n_friedel": "pairs",
+        "r_friedel": "R",
+        "cc_friedel": "CC",
+        "anomalous_over_sigma": "ΔI/σ",
+        "equivalents_over_sigma": "others' ΔI/σ",
+        "cc_half_anomalous": "CC½ of ΔI",
     }
-    stem = name.removesuffix("_anisotropic")
-    return words.get(stem, stem)
+    stem = name.removesuffix(_ANISOTROPIC)
+    return words.get(stem, stem) + (" anis." if both and stem != name else "")
 
 
 def _joined(value: object) -> object:

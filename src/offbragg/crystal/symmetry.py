@@ -84,6 +84,23 @@ def space_group_operations(space_group: object) -> Operations:
     )
 
 
+def point_rotations(group: object) -> IntArray:
+    """Distinct rotations (n, 3, 3) of a group as it is, with inversions only where it has them.
+
+    Parameters
+    ----------
+    group : str, int or gemmi.SpaceGroup
+        A space group (its point group is meant), or a Laue symbol such as ``"4/m"``.
+
+    Examples
+    --------
+    >>> len(point_rotations("P 41")), len(point_rotations("4/m")), len(point_rotations("P 1"))
+    (4, 8, 1)
+    """
+    rotations = space_group_operations(as_laue_space_group(group)).rotations
+    return np.unique(rotations.reshape(-1, 9), axis=0).reshape(-1, 3, 3)
+
+
 def laue_rotations(laue_group: object) -> IntArray:
     """Distinct rotations (n, 3, 3) of the Laue group: the point group and its inversions.
 
@@ -97,7 +114,7 @@ def laue_rotations(laue_group: object) -> IntArray:
     >>> len(laue_rotations("P 41")), len(laue_rotations("4/m")), len(laue_rotations("P 1"))
     (8, 8, 2)
     """
-    rotations = space_group_operations(as_laue_space_group(laue_group)).rotations
+    rotations = point_rotations(laue_group)
     both = np.concatenate([rotations, -rotations])
     return np.unique(both.reshape(-1, 9), axis=0).reshape(-1, 3, 3)
 
@@ -156,13 +173,22 @@ def laue_symbol(group: object) -> str:
         # "-3m" does not say which axes its mirrors are on.
         if symbol != "-3m" and np.array_equal(laue_rotations(symbol), rotations):
             return symbol
+    return primitive_symbol(rotations) or str(as_laue_space_group(group).xhm())
+
+
+def primitive_symbol(rotations: IntArray) -> str | None:
+    """Name the primitive space group that has rotations and no translations, if it has a name.
+
+    >>> primitive_symbol(point_rotations("C 1 2 1")), primitive_symbol(point_rotations("R 3:R"))
+    ('P 1 2 1', 'R 3:R')
+    """
     operations = []
     for rotation in rotations:
         operation = gemmi.Op()
         operation.rot = (rotation * gemmi.Op.DEN).tolist()
         operations.append(operation)
     found = gemmi.find_spacegroup_by_ops(gemmi.GroupOps(operations))
-    return str((found or as_laue_space_group(group)).xhm())
+    return None if found is None else str(found.xhm())
 
 
 def rotate_hkl(hkl: NDArray[np.number], rotation: IntArray) -> NDArray[np.number]:

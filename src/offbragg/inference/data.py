@@ -14,7 +14,7 @@ from offbragg.crystal.symmetry import laue_rotations
 from offbragg.errors import InputError
 from offbragg.inference.smooth import SmoothFunctions
 from offbragg.maps.diffuse_map import DiffuseMap
-from offbragg.maps.symmetrize import UniqueVoxels, unique_voxels
+from offbragg.maps.unique_voxels import UniqueVoxels, unique_voxels
 
 
 @dataclass(frozen=True, eq=False)

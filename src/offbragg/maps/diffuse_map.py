@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offbragg.crystal.cell import Cell
+from offbragg.crystal.friedel import has_inversion
 from offbragg.crystal.grid import HklGrid
-from offbragg.crystal.symmetry import as_space_group
+from offbragg.crystal.symmetry import as_space_group, point_rotations
 from offbragg.errors import InputError
 
 _VOXEL_ARRAYS = ("intensity", "sigma", "count", "half_1", "half_2")
@@ -36,7 +37,9 @@ class DiffuseMap:
     half_1, half_2 : ndarray or None
         Maps from two random halves of the images.
     laue_group : str or None
-        The Laue group that the map was merged by; None where it is not merged.
+        The group that the map was merged by, whose equivalents are copies of each other; None
+        where it is not merged. A Laue symbol ("4/m") where Friedel mates are averaged; a space
+        group without inversion ("P 4"), whose rotations are meant, where they are apart.
     statistics : mapping
         Tables by name; each a mapping of column names to lists or numbers.
     provenance : tuple of mapping
@@ -73,6 +76,13 @@ class DiffuseMap:
     def cell(self) -> Cell:
         """The grid's unit cell."""
         return self.grid.cell
+
+    @property
+    def friedel(self) -> str | None:
+        """``"merged"`` or ``"apart"``: what a merged map's Friedel mates are; None: not merged."""
+        if self.laue_group is None:
+            return None
+        return "merged" if has_inversion(point_rotations(self.laue_group)) else "apart"
 
     @property
     def measured(self) -> NDArray[np.bool_]:

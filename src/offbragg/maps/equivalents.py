@@ -1,4 +1,4 @@
-"""Equivalent voxels: which belong together under a Laue group, and their averages.
+"""Equivalent voxels: which belong together under a group, and their averages.
 
 In Miller indices an operation acts on row vectors, ``h' = h R``. An orbit is a set of voxels
 that a group maps onto each other; equivalents outside a grid do not exist for it.
@@ -7,7 +7,7 @@ that a group maps onto each other; equivalents outside a grid do not exist for i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from offbragg.crystal.symmetry import (
     check_group_fits_cell,
     lattice_matrices,
     laue_rotations,
+    point_rotations,
 )
 from offbragg.errors import InputError
 from offbragg.maps.diffuse_map import DiffuseMap
@@ -36,7 +37,7 @@ def symmetry_orbits(grid: HklGrid, rotations: IntArray) -> IntArray:
     grid : HklGrid
         Any grid, centred or not. Equivalents outside it do not exist.
     rotations : ndarray, shape (n, 3, 3), int64
-        All rotations of a group, such as `laue_rotations` gives (Friedel mates included).
+        All rotations of a group: `laue_rotations` includes Friedel mates, `point_rotations` not.
 
     Returns
     -------
@@ -179,7 +180,11 @@ class Observations:
 
 
 def gather_observations(
-    maps: Sequence[DiffuseMap], laue_group: str, *, thin_merged: bool = True
+    maps: Sequence[DiffuseMap],
+    laue_group: str,
+    *,
+    rotations: IntArray | None = None,
+    thin_merged: bool = True,
 ) -> Observations:
     """Collect the measured voxels of maps and number their orbits.
 
@@ -188,6 +193,8 @@ def gather_observations(
     maps : sequence of DiffuseMap
     laue_group : str
         A Laue symbol or a space group (its Laue group is meant).
+    rotations : ndarray, shape (n, 3, 3), int64, optional
+        Those whose equivalents are to be one orbit; those of the Laue group if not given.
     thin_merged : bool
         Take one voxel an orbit from maps that are merged: the equivalents are copies of it.
 
@@ -198,7 +205,7 @@ def gather_observations(
         not fit the cell, or no voxel is measured.
     """
     grid = covering_grid([x.grid for x in maps])
-    rotations = laue_rotations(laue_group)
+    rotations = laue_rotations(laue_group) if rotations is None else rotations
     check_group_fits_cell(grid.cell, rotations, f"laue_group {laue_group}")
     representative = symmetry_orbits(grid, rotations)
     flat = np.arange(grid.size).reshape(grid.shape)
@@ -219,6 +226,24 @@ def gather_observations(
     return _as_observations(grid, parts, len(maps))
 
 
+def regroup(observations: Observations, rotations: IntArray) -> Observations:
+    """Return the same observations with the orbits of other operations (n, 3, 3)."""
+    grid = observations.grid
+    representative = symmetry_orbits(grid, rotations).ravel()[observations.flat]
+    orbit, n_orbits = _numbered(representative, grid.size)
+    return replace(observations, orbit=orbit, n_orbits=n_orbits)
+
+
+def _numbered(representative: IntArray, size: int) -> tuple[IntArray, int]:
+    """Number the orbits of voxels (n,) from 0, in the order of their representatives."""
+    present = np.zeros(size, dtype=bool)
+    present[representative] = True
+    unique = np.flatnonzero(present)
+    number = np.empty(size, dtype=np.int64)
+    number[unique] = np.arange(len(unique))
+    return number[representative], len(unique)
+
+
 _PARTS = ("flat", "orbit", "inv_d", "intensity", "count", "sigma", "half_1", "half_2")
 
 
@@ -228,7 +253,7 @@ def _used_voxels(diffuse_map: DiffuseMap, thin_merged: bool) -> BoolArray:
     if diffuse_map.count is not None:
         used = used & (diffuse_map.count > 0)
     if thin_merged and diffuse_map.laue_group is not None:
-        orbits = symmetry_orbits(diffuse_map.grid, laue_rotations(diffuse_map.laue_group))
+        orbits = symmetry_orbits(diffuse_map.grid, point_rotations(diffuse_map.laue_group))
         index = np.flatnonzero(used)
         first = np.full(diffuse_map.grid.size, -1, dtype=np.int64)
         first[orbits.ravel()[index[::-1]]] = index[::-1]
@@ -247,17 +272,13 @@ def _as_observations(grid: HklGrid, parts: Mapping[str, list[Any]], n_maps: int)
     representative = joined["orbit"]
     if len(representative) == 0:
         raise InputError("map: expected at least one measured voxel, got none")
-    present = np.zeros(grid.size, dtype=bool)
-    present[representative] = True
-    unique = np.flatnonzero(present)
-    number = np.empty(grid.size, dtype=np.int64)
-    number[unique] = np.arange(len(unique))
+    orbit, n_orbits = _numbered(representative, grid.size)
     sigma = joined.get("sigma")
     return Observations(
         grid=grid,
         flat=joined["flat"],
-        orbit=number[representative],
-        n_orbits=len(unique),
+        orbit=orbit,
+        n_orbits=n_orbits,
         inv_d=joined["inv_d"],
         intensity=joined["intensity"],
         weight=joined["count"] if "count" in joined else np.ones(len(representative)),

@@ -7,7 +7,8 @@
                                       ``count`` int32; axes ``h k l`` float64 and attr
                                       ``sampling``; ``d_min`` [Å] where there is a limit
 ``/entry/sample`` (NXsample)          ``unit_cell`` (6,) [Å, degrees], ``space_group``;
-                                      ``laue_group`` where the map is merged
+                                      ``laue_group`` where the map is merged: a Laue symbol, or a
+                                      space group without inversion where Friedel mates are apart
 ``/entry/statistics``                 a group a table, a dataset a column
 ``/entry/process_1`` … (NXprocess)    a step of provenance each; options as JSON
 ====================================  ==========================================================

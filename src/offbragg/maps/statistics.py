@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from offbragg.conventions import FloatArray, IntArray
+from offbragg.conventions import IntArray
+from offbragg.crystal.friedel import equivalence_group, has_inversion
 from offbragg.crystal.grid import HklGrid
-from offbragg.crystal.symmetry import laue_rotations, laue_symbol
+from offbragg.crystal.symmetry import laue_rotations, laue_symbol, point_rotations
 from offbragg.maps.diffuse_map import DiffuseMap
-from offbragg.maps.equivalents import Observations, gather_observations, symmetry_orbits
+from offbragg.maps.equivalents import (
+    Observations,
+    gather_observations,
+    regroup,
+    symmetry_orbits,
+)
+from offbragg.maps.friedel_agreement import FriedelAgreement, FriedelPairs
+from offbragg.maps.self_agreement import SelfAgreement
 from offbragg.maps.shells import (
     N_SHELLS,
-    ROUNDING,
     ResolutionShells,
-    anisotropic_part,
-    divide,
     resolution_shells,
-    shell_correlation,
-    shell_mean,
     shell_of,
 )
 
@@ -36,7 +38,9 @@ _NOTES = {
 
 
 def statistics(diffuse_map: DiffuseMap, n_shells: int = N_SHELLS) -> Mapping[str, Any]:
-    r"""Tell how well a map agrees with itself under its Laue group, overall and by shell.
+    r"""Tell how well a map agrees with itself under its group, overall and by shell.
+
+    That is the Laue group, or the point group where a map is merged with Friedel mates apart.
 
     ``n_voxels`` measured, ``n_unique`` orbits of equivalents among them, ``completeness`` (those
     over all orbits of the sampled lattice between the origin and the map's ``d_min``, or its
@@ -57,6 +61,20 @@ def statistics(diffuse_map: DiffuseMap, n_shells: int = N_SHELLS) -> Mapping[str
     that end in ``_anisotropic`` are the same of the intensity minus its mean in shells of
     0.01 Å⁻¹ in 1/d, taken over the voxels with a measured equivalent (orbits with both halves, for
     ``cc_half``).
+
+    Friedel mates, the means I₊ and I₋ over the equivalents of h and of −h by the point group, in
+    orbits where both are measured and h and −h are not equivalent (``n_friedel`` pairs):
+
+    .. math:: r_{friedel} = \frac{\sum |I_+ - I_-|}{\sum (|I_+| + |I_-|)}, \qquad
+              \text{anomalous\_over\_sigma} = \sqrt{\frac{\sum (I_+ - I_-)^2}
+              {\sum (\sigma_+^2 + \sigma_-^2)}}
+
+    ``cc_friedel`` Pearson of I₊ and I₋, each pair in both orders; ``equivalents_over_sigma`` the
+    like of the other equivalents, √(Σ (I − Ī)² / Σ (1 − 1/m) σ²) over the m voxels of each orbit
+    by the point group, Ī their plain mean: both are 1 where differences are counting noise, an
+    anomalous signal raises the first alone, errors of scale or absorption raise both.
+    ``cc_half_anomalous`` Σ D₁D₂ / √(ΣD₁² ΣD₂²) of the differences D = I₊ − I₋ of the two half
+    maps: 0 where there is nothing but noise.
 
     Parameters
     ----------
@@ -88,9 +106,20 @@ def statistics(diffuse_map: DiffuseMap, n_shells: int = N_SHELLS) -> Mapping[str
     if merged and "overall" in diffuse_map.statistics:
         return dict(diffuse_map.statistics)
     laue_group = diffuse_map.laue_group or laue_symbol(diffuse_map.space_group)
-    observations = gather_observations([diffuse_map], laue_group)
+    observations = gather_observations(
+        [diffuse_map], laue_group, rotations=point_rotations(laue_group)
+    )
+    pairs = friedel_pairs(observations, laue_group, diffuse_map.space_group)
     kind = "merged" if merged else kind_of(diffuse_map)
-    return tabulate(observations, laue_group, diffuse_map.grid.d_min, kind, n_shells)
+    return tabulate(observations, pairs, laue_group, diffuse_map.grid.d_min, kind, n_shells)
+
+
+def friedel_pairs(observations: Observations, group: str, space_group: str) -> FriedelPairs:
+    """Find the Friedel mates among observations that have the orbits of a group."""
+    if has_inversion(point_rotations(group)):
+        apart = regroup(observations, equivalence_group(group, "apart", space_group).rotations)
+        return FriedelPairs.of(apart, observations)
+    return FriedelPairs.of(observations, regroup(observations, laue_rotations(group)))
 
 
 def kind_of(diffuse_map: DiffuseMap) -> str:
@@ -101,22 +130,29 @@ def kind_of(diffuse_map: DiffuseMap) -> str:
 
 def tabulate(
     observations: Observations,
+    pairs: FriedelPairs,
     laue_group: str,
     d_min: float | None,
     kind: str,
     n_shells: int = N_SHELLS,
 ) -> Tables:
-    """Make the tables of `statistics` from observations whose orbits are known."""
+    """Make the tables of `statistics` from observations whose orbits are known.
+
+    Those are of `point_rotations` of ``laue_group``.
+    """
     orbit_inv_d = observations.inv_d[observations.first()]
     shells = resolution_shells(orbit_inv_d, n_shells)
     highest = orbit_inv_d.max() if d_min is None else max(orbit_inv_d.max(), 1 / d_min)
     possible = _possible_orbits(observations.grid, laue_group, float(highest), shells)
-    agreement = _SelfAgreement(observations, orbit_inv_d)
+    agreement = SelfAgreement(observations, orbit_inv_d)
+    of_mates = FriedelAgreement(pairs)
     table: dict[str, Any] = {"d_max": shells.d_max.tolist(), "d_min": shells.d_min.tolist()}
-    for name, column in agreement.columns(shells.index, shells.n_shells, possible).items():
+    columns = agreement.columns(shells.index, shells.n_shells, possible)
+    for name, column in (columns | of_mates.columns(shells)).items():
         table[name] = column.tolist()
     everything = np.zeros_like(shells.index)
     total = agreement.columns(everything, 1, possible.sum(keepdims=True))
+    total |= of_mates.columns(shells, overall=True)
     overall: dict[str, Any] = {"d_max": table["d_max"][0], "d_min": table["d_min"][-1]}
     overall |= {name: column.tolist()[0] for name, column in total.items()}
     about: dict[str, Any] = {
@@ -138,138 +174,8 @@ def _possible_orbits(
         return np.array([1] + [0] * (shells.n_shells - 1))
     # One part in 1e9 more, so that the outermost voxels themselves are inside.
     sphere = HklGrid.from_resolution(grid.cell, (1 - 1e-9) / highest, grid.sampling)
-    representative = symmetry_orbits(sphere, laue_rotations(laue_group)).ravel()
+    representative = symmetry_orbits(sphere, point_rotations(laue_group)).ravel()
     inv_d = sphere.inv_d().ravel()
     unique = (representative == np.arange(sphere.size)) & (inv_d <= (1 + 1e-9) * highest)
     index = shell_of(inv_d[unique], 1 / shells.d_max[0], 1 / shells.d_min[-1], shells.n_shells)
     return np.bincount(index, minlength=shells.n_shells)
-
-
-@dataclass(frozen=True)
-class _OrbitSums:
-    """What the voxels of each orbit say together; arrays (n_orbits,), 0 for single voxels.
-
-    ``deviation`` Σ|I − ⟨I⟩|, ``unbiased`` the same times √(m/(m − 1)), ``magnitude`` Σ|I|,
-    ``mean`` plain mean, ``scatter`` Σ(I − mean)².
-    """
-
-    deviation: FloatArray
-    unbiased: FloatArray
-    magnitude: FloatArray
-    mean: FloatArray
-    scatter: FloatArray
-
-
-def _orbit_sums(observations: Observations, values: FloatArray, members: IntArray) -> _OrbitSums:
-    orbit = observations.orbit
-    used = members[orbit] > 1
-    kept = np.where(used, values, 0.0)
-    merged = np.where(members > 1, observations.mean(kept), 0.0)
-    mean = observations.sum(kept) / members
-    deviation = observations.sum(np.abs(kept - merged[orbit]))
-    return _OrbitSums(
-        deviation=deviation,
-        unbiased=deviation * np.sqrt(members / np.maximum(members - 1.0, 1.0)),
-        magnitude=observations.sum(np.abs(kept)),
-        mean=mean,
-        scatter=observations.sum((kept - mean[orbit]) ** 2),
-    )
-
-
-class _SelfAgreement:
-    """Sums over orbits, of intensities and their anisotropic parts: the columns of a table."""
-
-    def __init__(self, observations: Observations, orbit_inv_d: FloatArray) -> None:
-        self.members = observations.members()
-        self.mean = observations.mean(observations.intensity)
-        self.variance = observations.mean_variance()
-        self.varying = anisotropic_part(self.mean, orbit_inv_d, np.ones(len(self.mean), dtype=bool))
-        anisotropic = anisotropic_part(
-            observations.intensity, observations.inv_d, self.members[observations.orbit] > 1
-        )
-        self.sums = {
-            "": _orbit_sums(observations, observations.intensity, self.members),
-            "_anisotropic": _orbit_sums(observations, anisotropic, self.members),
-        }
-        self.halves: dict[str, tuple[FloatArray, FloatArray]] = {}
-        if observations.half_1 is not None and observations.half_2 is not None:
-            half_1 = observations.mean(observations.half_1)
-            half_2 = observations.mean(observations.half_2)
-            both = np.isfinite(half_1) & np.isfinite(half_2)
-            self.halves = {
-                "": (np.where(both, half_1, np.nan), np.where(both, half_2, np.nan)),
-                "_anisotropic": (
-                    anisotropic_part(half_1, orbit_inv_d, both),
-                    anisotropic_part(half_2, orbit_inv_d, both),
-                ),
-            }
-
-    def columns(
-        self, shell: IntArray, n_shells: int, possible: IntArray
-    ) -> dict[str, FloatArray | IntArray]:
-        """Columns (n_shells,) by name; ``shell`` (n_orbits,)."""
-        n_voxels = np.bincount(shell, self.members, n_shells).astype(np.int64)
-        n_unique = np.bincount(shell, minlength=n_shells)
-        columns: dict[str, FloatArray | IntArray] = {
-            "n_voxels": n_voxels,
-            "n_unique": n_unique,
-            "completeness": divide(n_unique, possible),
-            "multiplicity": divide(n_voxels, n_unique),
-            "mean_intensity": shell_mean(self.mean, shell, n_shells),
-        }
-        if self.variance is not None:
-            ratio = divide(self.mean, np.sqrt(self.variance))
-            known = np.isfinite(ratio)
-            columns["mean_i_over_sigma"] = shell_mean(ratio[known], shell[known], n_shells)
-            known = np.isfinite(self.variance)
-            noise = shell_mean(self.variance[known], shell[known], n_shells)
-            square = shell_mean(self.varying[known] ** 2, shell[known], n_shells)
-            # What the noise itself makes vary is no signal.
-            columns["variation_over_sigma"] = np.sqrt(np.maximum(divide(square, noise) - 1.0, 0.0))
-        pairs = self.members * (self.members - 1)
-        columns["n_pairs"] = np.bincount(shell, pairs, n_shells).astype(np.int64)
-        for part, sums in self.sums.items():
-            columns[f"r_int{part}"] = divide(
-                np.bincount(shell, sums.deviation, n_shells),
-                np.bincount(shell, sums.magnitude, n_shells),
-            )
-            columns[f"r_meas{part}"] = divide(
-                np.bincount(shell, sums.unbiased, n_shells),
-                np.bincount(shell, sums.magnitude, n_shells),
-            )
-            columns[f"cc_equivalents{part}"] = self._pair_correlation(sums, shell, n_shells)
-        for part, (half_1, half_2) in self.halves.items():
-            both = np.isfinite(half_1)
-            cc_half = shell_correlation(half_1[both], half_2[both], shell[both], n_shells)
-            columns[f"cc_half{part}"] = cc_half
-            n = np.bincount(shell[both], minlength=n_shells)
-            columns[f"cc_half_error{part}"] = divide(
-                1.0 - cc_half**2, np.sqrt(np.maximum(n - 1, 0))
-            )
-            columns[f"cc_star{part}"] = cc_star(cc_half)
-        return columns
-
-    def _pair_correlation(self, sums: _OrbitSums, shell: IntArray, n_shells: int) -> FloatArray:
-        """Pearson over ordered pairs of equivalents, from sums: the pairs are not listed."""
-        partners = self.members - 1.0
-        pairs = self.members * partners
-        centre = divide(
-            np.bincount(shell, pairs * sums.mean, n_shells), np.bincount(shell, pairs, n_shells)
-        )
-        # For m values x of mean μ and scatter W about μ, and any c:
-        # Σ_{i≠j} (x_i − c)(x_j − c) = m(m−1)(μ−c)² − W;  (m−1) Σ (x_i − c)² = (m−1)(W + m(μ−c)²)
-        between = np.where(pairs > 0, pairs * (sums.mean - centre[shell]) ** 2, 0.0)
-        product = np.bincount(shell, between - sums.scatter, n_shells)
-        spread = np.bincount(shell, between + partners * sums.scatter, n_shells)
-        level = np.bincount(shell, pairs * sums.mean**2 + partners * sums.scatter, n_shells)
-        return divide(product, np.where(spread > ROUNDING**2 * level, spread, 0.0))
-
-
-def cc_star(cc_half: FloatArray) -> FloatArray:
-    """Correlation with the true signal, √(2 CC½ / (1 + CC½)); NaN where CC½ < 0.
-
-    >>> cc_star(np.array([1.0, 0.6])).round(4).tolist()
-    [1.0, 0.866]
-    """
-    usable = cc_half >= 0
-    return np.sqrt(divide(np.where(usable, 2 * cc_half, np.nan), 1 + np.where(usable, cc_half, 0)))

@@ -1,4 +1,4 @@
-"""Averaging over symmetry: merged maps, unique voxels, and a map as an operation sees it."""
+"""Averaging over symmetry, and a map as an operation sees it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,16 @@ import gemmi
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from offbragg.conventions import BoolArray, FloatArray, IntArray
-from offbragg.crystal.cell import Cell
+from offbragg.conventions import BoolArray, IntArray
+from offbragg.crystal.friedel import equivalence_group, has_inversion
 from offbragg.crystal.grid import HklGrid
-from offbragg.crystal.symmetry import lattice_matrices, laue_rotations, laue_symbol
+from offbragg.crystal.symmetry import lattice_matrices, point_rotations
 from offbragg.errors import InputError
 from offbragg.maps.diffuse_map import DiffuseMap
-from offbragg.maps.equivalents import (
-    Observations,
-    gather_observations,
-)
+from offbragg.maps.equivalents import gather_observations
 from offbragg.maps.provenance import make_step
-from offbragg.maps.statistics import kind_of, tabulate
+from offbragg.maps.sphere import fill_sphere, grid_nodes
+from offbragg.maps.statistics import friedel_pairs, kind_of, tabulate
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,8 @@ class MergeResult:
     Attributes
     ----------
     map : DiffuseMap
-        The full sphere filled with the merged values.
+        The full sphere filled with the merged values; with Friedel mates apart, what equivalents
+        fill of it.
     statistics : mapping
         The tables of `offbragg.maps.statistics.statistics`, of the observations before merging.
     """
@@ -40,7 +39,11 @@ class MergeResult:
     statistics: Any
 
 
-def merge(maps: DiffuseMap | Sequence[DiffuseMap], laue_group: str | None = None) -> MergeResult:
+def merge(
+    maps: DiffuseMap | Sequence[DiffuseMap],
+    laue_group: str | None = None,
+    friedel: str = "merged",
+) -> MergeResult:
     r"""Average equivalent voxels of one or more maps and fill the full sphere with the means.
 
     .. math:: I = \frac{\sum n_i I_i}{\sum n_i}, \qquad
@@ -63,6 +66,11 @@ def merge(maps: DiffuseMap | Sequence[DiffuseMap], laue_group: str | None = None
     laue_group : str, optional
         A Laue symbol ("4/m") or a space group (its Laue group is meant). Default: the group the
         maps are merged by, else the Laue group of the first map's space group.
+    friedel : str
+        merged: I(h) and I(−h) are averaged, as equivalents of the Laue group. apart: they are not;
+        equivalents are those of the point group, which is that of a given space group without
+        inversion, else that of the first map's space group where its Laue group is the one given,
+        else the proper rotations of the group.
 
     Returns
     -------
@@ -75,7 +83,8 @@ def merge(maps: DiffuseMap | Sequence[DiffuseMap], laue_group: str | None = None
     ------
     InputError
         If samplings differ or do not fit the group, cells differ by more than 3 %, the group does
-        not fit the cell or does not contain one that a map is merged by, or nothing is measured.
+        not fit the cell or does not contain one that a map is merged by, Friedel mates are to be
+        apart that are averaged already, or nothing is measured.
 
     Examples
     --------
@@ -89,26 +98,35 @@ def merge(maps: DiffuseMap | Sequence[DiffuseMap], laue_group: str | None = None
         raise InputError("merge: expected at least one map, got none")
     merged_by = [x.laue_group for x in listed if x.laue_group is not None]
     wanted = laue_group or (merged_by[0] if merged_by else listed[0].space_group)
-    rotations = laue_rotations(wanted)
+    group = equivalence_group(wanted, friedel, listed[0].space_group)
     for own in merged_by:
-        _check_contains(rotations, wanted, own)
-    if len(listed) == 1 and merged_by and len(laue_rotations(merged_by[0])) == len(rotations):
+        _check_contains(group.rotations, wanted, own)
+    if (
+        len(listed) == 1
+        and merged_by
+        and len(point_rotations(merged_by[0])) == len(group.rotations)
+    ):
         return MergeResult(listed[0], listed[0].statistics)
-    symbol = laue_symbol(wanted)
-    observations = gather_observations(listed, wanted)
+    observations = gather_observations(listed, wanted, rotations=group.rotations)
+    pairs = friedel_pairs(observations, group.symbol, listed[0].space_group)
     d_min = _common_d_min(listed)
     kind = "computed" if all(kind_of(x) == "computed" for x in listed) else "observed"
-    tables = tabulate(observations, symbol, d_min, kind)
+    tables = tabulate(observations, pairs, group.symbol, d_min, kind)
     kept = dict(listed[0].statistics) if len(listed) == 1 else {}
-    result = _fill_sphere(observations, rotations, d_min, np.result_type(*_dtypes(listed)))
+    result = fill_sphere(observations, group.rotations, d_min, np.result_type(*_dtypes(listed)))
     step = make_step(
         "merge",
-        {"laue_group": symbol, "weights": tables["about"]["weights"], "n_maps": len(listed)},
+        {
+            "laue_group": group.symbol,
+            "friedel": friedel,
+            "weights": tables["about"]["weights"],
+            "n_maps": len(listed),
+        },
     )
     merged = replace(
         result,
         space_group=listed[0].space_group,
-        laue_group=symbol,
+        laue_group=group.symbol,
         statistics=kept | tables,
         provenance=(*(entry for x in listed for entry in x.provenance), step),
     )
@@ -128,133 +146,14 @@ def _common_d_min(maps: Sequence[DiffuseMap]) -> float | None:
 
 def _check_contains(rotations: IntArray, wanted: str, own: str) -> None:
     """Refuse a group without an operation that a map is merged by already."""
+    merged_by = point_rotations(own)
+    if has_inversion(merged_by) and not has_inversion(rotations):
+        raise InputError(
+            f"friedel apart: expected maps whose Friedel mates are apart, got one merged by {own}"
+        )
     have = {tuple(r.ravel()) for r in rotations}
-    if not {tuple(r.ravel()) for r in laue_rotations(own)} <= have:
+    if not {tuple(r.ravel()) for r in merged_by} <= have:
         raise InputError(f"laue_group must contain {own}, which the map is merged by, got {wanted}")
-
-
-def _fill_sphere(
-    observations: Observations,
-    rotations: IntArray,
-    d_min: float | None,
-    dtype: np.dtype[Any],
-) -> DiffuseMap:
-    """Put each orbit's means at all its equivalents, on a centred grid."""
-    source = observations.grid
-    nodes = _nodes(source, observations.flat[observations.first()])
-    matrices = lattice_matrices(rotations, source.sampling)
-    half = np.maximum(np.abs(source.first_index), np.abs(source.first_index + source.shape - 1))
-    for matrix in matrices:
-        half = np.maximum(half, np.abs(nodes @ matrix).max(axis=0))
-    target = _centred_grid(source.cell, half, source.sampling, d_min)
-    orbit = np.full(target.size, -1, dtype=np.int64)
-    for matrix in matrices:
-        place = nodes @ matrix + half
-        orbit[np.ravel_multi_index(tuple(place.T), target.shape)] = np.arange(len(nodes))
-    orbit = orbit.reshape(target.shape)
-
-    def spread(values: FloatArray | None) -> NDArray[np.floating] | None:
-        # Index −1, no orbit, takes the NaN put behind the values.
-        return None if values is None else np.append(values, np.nan).astype(dtype)[orbit]
-
-    variance = observations.mean_variance()
-    half_1, half_2 = (
-        None if x is None else observations.mean(x)
-        for x in (observations.half_1, observations.half_2)
-    )
-    intensity = spread(observations.mean(observations.intensity))
-    return DiffuseMap(
-        grid=target,
-        intensity=np.asarray(intensity),
-        sigma=spread(None if variance is None else np.sqrt(variance)),
-        count=_spread_counts(observations, orbit) if observations.is_counted else None,
-        half_1=spread(half_1),
-        half_2=spread(half_2),
-    )
-
-
-def _spread_counts(observations: Observations, orbit: IntArray) -> NDArray[np.integer]:
-    """Pixels of each orbit, at all its voxels; 0 elsewhere."""
-    total = np.append(np.rint(observations.sum(observations.weight)), 0).astype(np.int64)
-    fits = total.max() <= np.iinfo(np.int32).max
-    return (total.astype(np.int32) if fits else total)[orbit]
-
-
-def _nodes(grid: HklGrid, flat: IntArray) -> IntArray:
-    """Integer nodes (n, 3) of the sampled lattice at flat indices."""
-    return np.stack(np.unravel_index(flat, grid.shape), axis=-1) + grid.first_index
-
-
-def _centred_grid(
-    cell: Cell, half: IntArray, sampling: tuple[int, int, int], d_min: float | None = None
-) -> HklGrid:
-    axes = [np.arange(-n, n + 1) / s for n, s in zip(half, sampling, strict=True)]
-    return HklGrid(cell, axes[0], axes[1], axes[2], sampling, d_min)
-
-
-@dataclass(frozen=True)
-class UniqueVoxels:
-    """One entry an orbit of equivalent measured voxels.
-
-    Attributes
-    ----------
-    index : ndarray, shape (n,), int64
-        Index, in the map's flattened grid, of the orbit's first measured voxel.
-    hkl : ndarray, shape (n, 3), float64
-        Miller indices of that voxel, fractional between nodes.
-    intensity : ndarray, shape (n,), float64
-    sigma : ndarray, shape (n,), float64, or None
-    n_equivalents : ndarray, shape (n,), int64
-        Measured voxels of the orbit in the map.
-    """
-
-    index: IntArray
-    hkl: FloatArray
-    intensity: FloatArray
-    sigma: FloatArray | None
-    n_equivalents: IntArray
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-
-def unique_voxels(diffuse_map: DiffuseMap) -> UniqueVoxels:
-    """Give each set of equivalent measured voxels once.
-
-    Where the map is not merged, the equivalents under the Laue group of its space group are
-    averaged as `merge` does; the values of a merged map are taken once, as they are.
-
-    Raises
-    ------
-    InputError
-        If no voxel is measured, or the group does not fit the cell or the sampling.
-
-    Examples
-    --------
-    >>> grid = HklGrid((10, 10, 10, 90, 90, 90), [-1, 0, 1], [0], [0])
-    >>> voxels = unique_voxels(DiffuseMap(grid, np.array([2.0, 9.0, 4.0]).reshape(3, 1, 1)))
-    >>> voxels.intensity.tolist(), voxels.n_equivalents.tolist(), voxels.hkl[0].tolist()
-    ([3.0, 9.0], [2, 1], [-1.0, 0.0, 0.0])
-    """
-    merged = diffuse_map.laue_group is not None
-    laue_group = diffuse_map.laue_group or diffuse_map.space_group
-    observations = gather_observations([diffuse_map], laue_group, thin_merged=False)
-    first = observations.first()
-    variance: FloatArray | None
-    if merged:
-        intensity = observations.intensity[first]
-        variance = None if observations.variance is None else observations.variance[first]
-    else:
-        intensity = observations.mean(observations.intensity)
-        variance = observations.mean_variance()
-    index = observations.flat[first]
-    return UniqueVoxels(
-        index=index,
-        hkl=_nodes(observations.grid, index) / np.array(observations.grid.sampling),
-        intensity=intensity,
-        sigma=None if variance is None else np.sqrt(variance),
-        n_equivalents=observations.members(),
-    )
 
 
 def apply_operation(diffuse_map: DiffuseMap, operation: str | ArrayLike) -> DiffuseMap:
@@ -291,7 +190,7 @@ def apply_operation(diffuse_map: DiffuseMap, operation: str | ArrayLike) -> Diff
     low, high = moved.min(axis=0), moved.max(axis=0)
     axes = [np.arange(a, b + 1) / n for a, b, n in zip(low, high, source.sampling, strict=True)]
     target = HklGrid(source.cell, axes[0], axes[1], axes[2], source.sampling, source.d_min)
-    place = _nodes(target, np.arange(target.size)) @ forward - source.first_index
+    place = grid_nodes(target, np.arange(target.size)) @ forward - source.first_index
     inside = np.all((place >= 0) & (place < np.array(source.shape)), axis=1)
     index = np.ravel_multi_index(tuple(place[inside].T), source.shape)
     return take_voxels(diffuse_map, target, inside, index)

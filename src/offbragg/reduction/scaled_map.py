@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from offbragg.conventions import BoolArray, FloatArray, IntArray
-from offbragg.crystal.symmetry import laue_rotations
+from offbragg.crystal.friedel import equivalence_group
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.maps.equivalents import symmetry_orbits
 from offbragg.maps.provenance import make_step
@@ -53,7 +53,7 @@ def scale_to_map(
         If there are no equivalents to scale by, or the group does not fit the cell.
     """
     settings = options or ScalingOptions()
-    data = scaling_data(observations, settings.laue_group)
+    data = scaling_data(observations, settings.laue_group, settings.friedel)
     corrections = standard_corrections(data, settings)
     scaling = fit_scaling(
         data, corrections, most_observations=settings.most_observations,
@@ -75,8 +75,12 @@ def scale_to_map(
     return ScaledMap(replace(made, provenance=(*made.provenance, step)), scaling, figures)
 
 
-def scaling_data(observations: Observations, laue_group: str | None = None) -> ScalingData:
+def scaling_data(
+    observations: Observations, laue_group: str | None = None, friedel: str = "merged"
+) -> ScalingData:
     """Observations as scaling takes them, with their orbits under a Laue group.
+
+    With ``friedel`` "apart" I(h) and I(−h) are different orbits, as `merge` has them.
 
     Columns that corrections may depend on: ``angle`` [degrees] of the wedge, from where its sweep
     begins (sweeps share knots, wherever they lie), and ``sweep``, the
@@ -84,7 +88,8 @@ def scaling_data(observations: Observations, laue_group: str | None = None) -> S
     """
     columns, grid, wedges = observations.columns, observations.grid, observations.wedges
     voxel, wedge = columns["voxel"], columns["wedge"]
-    rotations = laue_rotations(laue_group or observations.space_group)
+    space_group = observations.space_group
+    rotations = equivalence_group(laue_group or space_group, friedel, space_group).rotations
     representative = symmetry_orbits(grid, rotations).ravel()[voxel]
     orbit = np.unique(representative, return_inverse=True)[1].astype(np.int64)
     return ScalingData(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from offbragg.conventions import FloatArray
+from offbragg.crystal.friedel import check_friedel
 from offbragg.errors import InputError
 from offbragg.reduction.scaling_model import Correction, ScalingData
 from offbragg.reduction.smooth_function import Axis, SmoothFunction
@@ -27,6 +29,9 @@ class ScalingOptions:
         every sweep, but for the detector.
     laue_group : str or None
         Whose equivalents are to agree; that of the space group if not given.
+    friedel : str
+        merged: I(h) and I(−h) are to agree as well. apart: they may differ, with an anomalous
+        signal that corrections are not to take for absorption, nor outliers be found by.
     scale_spacing : float or None
         Between knots of the scale [degrees]; 10, or a tenth of a sweep that turns by less than
         100°, if not given.
@@ -51,6 +56,7 @@ class ScalingOptions:
 
     corrections: tuple[str, ...] = ("scale", "absorption", "offset")
     laue_group: str | None = None
+    friedel: Literal["merged", "apart"] = "merged"
     scale_spacing: float | None = None
     angle_spacing: float | None = None
     direction_spacing: float = 0.2
@@ -61,6 +67,7 @@ class ScalingOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_friedel(self.friedel)
         unknown = [name for name in self.corrections if name not in SCALINGS]
         if unknown:
             raise InputError(f"corrections must be among {', '.join(SCALINGS)}, got {unknown[0]!r}")
