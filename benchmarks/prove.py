@@ -9,6 +9,8 @@ PARTS = [
     "accuracy",
     "physics",
     "exposed",
+    "scaling",
+    "outliers",
     "recovery",
     "low_rank",
     "selection",
