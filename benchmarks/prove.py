@@ -10,7 +10,6 @@ PARTS = [
     "physics",
     "exposed",
     "scaling",
-    "outliers",
     "recovery",
     "low_rank",
     "selection",
