@@ -9,6 +9,7 @@ PARTS = [
     "accuracy",
     "physics",
     "exposed",
+    "scaling",
     "recovery",
     "low_rank",
     "selection",

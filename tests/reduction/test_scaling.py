@@ -132,6 +132,18 @@ def test_outliers_of_either_sign_go_and_no_others(made, scaling):
     assert np.count_nonzero(clean.is_outlier) == 0
 
 
+def test_bright_ones_do_not_make_the_others_look_weak():
+    """A ring of ice on a quarter of the images: those go, not the three quarters."""
+    clean = Made(8, factor=False, offset=False)
+    place = np.empty(len(clean.orbit), dtype=int)  # within the orbit
+    place[np.argsort(clean.orbit, kind="stable")] = np.arange(len(place)) % PER_ORBIT
+    bad = (clean.orbit < 300) & (place < PER_ORBIT // 4)
+    intensity = np.where(bad, 3.0, 1.0) * clean.data.intensity
+    found = scale_observations(replace(clean.data, intensity=intensity), Scaling.none())
+    assert np.count_nonzero(found.is_outlier & ~bad) == 0
+    assert np.count_nonzero(found.is_outlier & bad) == np.count_nonzero(bad)
+
+
 def test_few_photons_are_no_outliers():
     """At half a photon most observations are 0; none is left out, and the mean is right."""
     rng = np.random.default_rng(6)

@@ -21,8 +21,9 @@ _N_BINS = 20
 # Squares of deviates count no more than this many times their variance: an outlier that is not yet
 # found, not a tail.
 _LARGEST_SQUARE = 36.0
-# Rounds of rejection: an outlier pulls the mean that it is judged by.
-_ROUNDS = 3
+# Rounds of rejection: an outlier pulls the mean that its equivalents are judged by. Of those that
+# are improbable, only the ones go first that deviate at least so much as the worst of their orbit.
+_ROUNDS, _WORST = 6, 0.5
 # Below so many expected photons the tails are Poisson's, above normal.
 _MANY_PHOTONS = 200.0
 
@@ -163,9 +164,10 @@ def _find_outliers(
 ) -> BoolArray:
     """Two-sided: counts too many or too few for what the equivalents make expected.
 
-    The expectation is uncertain itself: with that, and the error model's inflation, the number of
-    photons is divided by what their variance exceeds Poisson's by, which keeps mean over standard
-    deviation right.
+    Where several of an orbit are too many, they make the others look too few until they are gone:
+    so what is found is what was found before, and the worst of the rest. The expectation is
+    uncertain itself: with that, and the error model's inflation, the number of photons is divided
+    by what their variance exceeds Poisson's by, which keeps mean over standard deviation right.
     """
     others, total = _others(intensity, weight, data.orbit, ~is_outlier)
     known = np.isfinite(others)
@@ -183,11 +185,13 @@ def _find_outliers(
     few = pdtr(np.floor(seen / excess), mean / excess)
     many = pdtrc(np.ceil(seen / excess) - 1.0, mean / excess)
     tail = np.where(seen >= mean, many, few)
-    normal = mean / excess > _MANY_PHOTONS
-    if np.any(normal):
-        z = np.abs(seen - mean) / np.sqrt(np.maximum(mean * excess, 1e-300))
-        tail = np.where(normal, np.exp(-0.5 * z * z), tail)
+    z = np.abs(seen - mean) / np.sqrt(np.maximum(mean * excess, 1e-300))
+    tail = np.where(mean / excess > _MANY_PHOTONS, np.exp(-0.5 * z * z), tail)
     found: BoolArray = known & (tail < probability)
+    new = np.flatnonzero(found & ~is_outlier)
+    worst = np.zeros(data.n_orbits)
+    np.maximum.at(worst, data.orbit[new], z[new])
+    found[new] = z[new] >= _WORST * worst[data.orbit[new]]
     return found
 
 

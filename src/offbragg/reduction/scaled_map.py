@@ -14,6 +14,7 @@ from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.maps.equivalents import symmetry_orbits
 from offbragg.maps.provenance import make_step
 from offbragg.reduction.observations import Observations, Wedges
+from offbragg.reduction.passages import join_passages
 from offbragg.reduction.scaled import ScaledObservations, scale_observations
 from offbragg.reduction.scaling import fit_scaling
 from offbragg.reduction.scaling_model import Scaling, ScalingData
@@ -55,8 +56,10 @@ def scale_to_map(
     settings = options or ScalingOptions()
     data = scaling_data(observations, settings.laue_group, settings.friedel)
     corrections = standard_corrections(data, settings)
+    columns = observations.columns
+    passages = join_passages(data, columns["voxel"], columns["weight"].astype(np.float64))
     scaling = fit_scaling(
-        data, corrections, most_observations=settings.most_observations,
+        passages, corrections, most_observations=settings.most_observations,
         rng=np.random.default_rng(settings.seed), progress=progress,
     )  # fmt: skip
     before = scale_observations(data, Scaling.none(), outlier_probability=0.0)

@@ -1,0 +1,102 @@
+"""Passages: what a voxel shows while it goes once through the Ewald sphere, as one observation.
+
+Each wedge of images sees another slice of a voxel, and the intensity varies within it. Smooth
+corrections of direction and angle can describe those slopes, and would: all together they are the
+map's own smooth variation, which they flatten. Only a whole passage sees a voxel's mean, so
+corrections are fitted to whole passages.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from offbragg.conventions import BoolArray, FloatArray, IntArray
+from offbragg.reduction.scaling_model import ScalingData
+
+# A passage goes on beyond images that are masked, for so long [degrees].
+_LONGEST_GAP = 3.0
+# Corrections vary during a longer passage: it is left out [degrees].
+_LONGEST = 30.0
+# A passage of less pixels than this part of what most have was cut off.
+_LEAST_PIXELS = 0.4
+
+
+def number_passages(voxel: IntArray, sweep: FloatArray, angle: FloatArray) -> IntArray:
+    """Number (n,) of the passage that each observation belongs to, 0 … n_passages − 1.
+
+    Parameters
+    ----------
+    voxel : ndarray, shape (n,), int64
+    sweep, angle : ndarray, shape (n,), float64
+        Of its wedge; angle in degrees.
+
+    Examples
+    --------
+    >>> voxel, angle = np.array([7, 7, 7, 8]), np.array([0.5, 1.5, 90.5, 1.5])
+    >>> number_passages(voxel, np.zeros(4), angle).tolist()
+    [0, 0, 1, 2]
+    """
+    order = np.lexsort((angle, sweep, voxel))
+    v, s, a = voxel[order], sweep[order], angle[order]
+    begins = (np.diff(v) != 0) | (np.diff(s) != 0) | (np.diff(a) > _LONGEST_GAP)
+    number = np.empty(len(order), dtype=np.int64)
+    number[order] = np.concatenate([[0], np.cumsum(begins)])
+    return number
+
+
+def join_passages(data: ScalingData, voxel: IntArray, weight: FloatArray) -> ScalingData:
+    r"""Average the observations of each whole passage, ``Σ w I / Σ w``.
+
+    Parameters
+    ----------
+    data : ScalingData
+        With columns ``angle`` and ``sweep``.
+    voxel : ndarray, shape (n,), int64
+    weight : ndarray, shape (n,), float64
+        Pixels of each observation, w.
+
+    Returns
+    -------
+    ScalingData
+        Without passages that take more than 30° or have less than 0.4 of the sweep's median of
+        pixels.
+    """
+    sweep, angle = data.columns["sweep"], data.columns["angle"]
+    passage = number_passages(voxel, sweep, angle)
+    n = int(passage.max()) + 1
+    total = np.bincount(passage, weight, n)
+    one = np.empty(n, dtype=np.int64)
+    one[passage] = np.arange(len(passage))
+
+    def mean(values: FloatArray) -> FloatArray:
+        return np.asarray(np.bincount(passage, weight * values, n) / total)
+
+    def variance(values: FloatArray) -> FloatArray:
+        return np.asarray(np.bincount(passage, weight**2 * values, n) / total**2)
+
+    # A sweep is a whole number, which a mean may not be.
+    columns = {
+        name: column[one] if name == "sweep" else mean(column)
+        for name, column in data.columns.items()
+    }
+    joined = ScalingData(
+        mean(data.intensity), variance(data.per_intensity), variance(data.own_variance),
+        data.orbit[one], columns,
+    )  # fmt: skip
+    turn = _largest(passage, angle, n) + _largest(passage, -angle, n)
+    return joined.take(np.flatnonzero(_is_whole(columns["sweep"], total) & (turn <= _LONGEST)))
+
+
+def _largest(group: IntArray, values: FloatArray, n: int) -> FloatArray:
+    out = np.full(n, -np.inf)
+    np.maximum.at(out, group, values)
+    return out
+
+
+def _is_whole(sweep: FloatArray, pixels: FloatArray) -> BoolArray:
+    """Whether passages (n,) have about as many pixels as most of their sweep."""
+    whole = np.zeros(len(sweep), dtype=bool)
+    for number in np.unique(sweep):
+        inside = sweep == number
+        whole[inside] = pixels[inside] >= _LEAST_PIXELS * np.median(pixels[inside])
+    return whole

@@ -1,0 +1,96 @@
+"""Passages: slices of a voxel become its mean; cut-off and long ones are left out."""
+
+import numpy as np
+import pytest
+
+from offbragg.reduction.passages import join_passages, number_passages
+from offbragg.reduction.scaling import fit_scaling
+from offbragg.reduction.scaling_model import Correction, ScalingData
+from offbragg.reduction.smooth_function import Axis, SmoothFunction
+
+# Of a factor that there is none of: what noise of 10⁴ photons leaves.
+NO_FACTOR = 0.005
+
+
+def made(angle, voxel, intensity=None, sweep=None, weight=None):
+    n = len(angle)
+    columns = {
+        "angle": np.asarray(angle, dtype=float),
+        "sweep": np.zeros(n) if sweep is None else np.asarray(sweep, dtype=float),
+        "x": np.linspace(0.0, 1.0, n),
+    }
+    values = np.ones(n) if intensity is None else np.asarray(intensity, dtype=float)
+    voxel = np.asarray(voxel)
+    data = ScalingData(values, np.full(n, 0.1), np.full(n, 0.2), voxel // 10, columns)
+    return data, voxel, np.ones(n) if weight is None else np.asarray(weight, dtype=float)
+
+
+# --- 1 known truth -------------------------------------------------------
+
+
+def test_means_of_a_passage_are_by_pixels():
+    data, voxel, weight = made([0.5, 1.5], [3, 3], intensity=[2.0, 5.0], weight=[1, 2])
+    joined = join_passages(data, voxel, weight)
+    assert joined.intensity == pytest.approx([4.0])
+    assert joined.per_intensity == pytest.approx([0.1 * 5 / 9])
+    assert joined.own_variance == pytest.approx([0.2 * 5 / 9])
+    assert joined.columns["angle"] == pytest.approx([3.5 / 3])
+    assert joined.columns["x"] == pytest.approx([2 / 3])
+
+
+def test_slopes_within_voxels_are_no_absorption():
+    """Of a steady beam: slices of voxels that differ alike make a factor, passages do not."""
+    rng = np.random.default_rng(0)
+    n_voxels = 400
+    # Two equivalents, at one angle: of factors that depend on the angle they tell nothing.
+    middle = np.repeat(rng.uniform(2, 178, n_voxels // 2), 2)
+    angle = np.repeat(middle, 3) + np.tile([-1.0, 0.0, 1.0], n_voxels)
+    voxel = np.repeat(np.arange(n_voxels), 3)
+    # The intensity rises with the angle throughout: 3 % a degree, in steps from voxel to voxel.
+    slices = np.exp(0.03 * (angle - np.repeat(middle, 3)))
+    photons = rng.poisson(1e4 * slices)
+    data = ScalingData(
+        photons / 1e4, np.full(len(angle), 1e-4), np.zeros(len(angle)), voxel // 2,
+        {"angle": angle, "sweep": np.zeros(len(angle))},
+    )  # fmt: skip
+    function = SmoothFunction("scale", (Axis(0.0, 180.0, 6),))
+    scale = (Correction(function, ("angle",), "crystal", 0.03),)
+
+    def spread(some):
+        return np.std(fit_scaling(some, scale).factor_and_offset(data.columns)[0])
+
+    assert spread(data) > 20 * NO_FACTOR
+    assert spread(join_passages(data, voxel, np.ones(len(angle)))) < NO_FACTOR
+
+
+# --- 3 exact limits ------------------------------------------------------
+
+
+def test_sweeps_gaps_and_voxels_are_told_apart():
+    angle = np.array([0.5, 1.5, 4.0, 9.0, 0.5, 0.5])
+    voxel = np.array([1, 1, 1, 1, 1, 2])
+    sweep = np.array([0, 0, 0, 0, 1, 0.0])
+    assert number_passages(voxel, sweep, angle).tolist() == [0, 0, 0, 1, 2, 3]
+
+
+def test_cut_off_and_long_passages_are_left_out():
+    long = np.arange(0.0, 34.0, 2.0)
+    angle = np.concatenate([[0, 1, 0, 1, 0], long])
+    voxel = np.concatenate([[10, 10, 20, 20, 30], np.full(len(long), 40)])
+    weight = np.concatenate([[5, 5, 5, 5, 2], np.full(len(long), 1.0)])
+    data, voxel, weight = made(angle, voxel, weight=weight)
+    joined = join_passages(data, voxel, weight)
+    assert len(joined.intensity) == 2
+    assert joined.n_orbits == 2
+
+
+# --- 4 invariances -------------------------------------------------------
+
+
+def test_the_order_of_observations_does_not_matter():
+    rng = np.random.default_rng(1)
+    voxel = rng.integers(0, 20, 200)
+    angle = rng.uniform(0, 60, 200).round()
+    one = number_passages(voxel, np.zeros(200), angle)
+    order = rng.permutation(200)
+    assert np.array_equal(number_passages(voxel[order], np.zeros(200), angle[order]), one[order])
