@@ -29,7 +29,7 @@ def make_observations(
     image = np.tile(np.arange(each), n_sweeps)
     angle = WEDGE * (image + 0.5)
     half = rng.permutation(np.arange(each * n_sweeps) % 2)
-    wedges = Wedges(sweep, angle, half, image, image)
+    wedges = Wedges(sweep, angle, half, image, image, np.ones(len(angle)))
     inv_d = grid.inv_d().ravel()
     inside = np.flatnonzero(grid.within().ravel())
     # Three wedges a passage, as voxels of this size have.

@@ -22,15 +22,19 @@ def made(angle, voxel, intensity=None, sweep=None, weight=None):
     values = np.ones(n) if intensity is None else np.asarray(intensity, dtype=float)
     voxel = np.asarray(voxel)
     data = ScalingData(values, np.full(n, 0.1), np.full(n, 0.2), voxel // 10, columns)
-    return data, voxel, np.ones(n) if weight is None else np.asarray(weight, dtype=float)
+    weight = np.ones(n) if weight is None else np.asarray(weight, dtype=float)
+    return data, voxel, weight, np.ones(n)
+
+
+def turning(values):
+    return np.zeros(len(values), dtype=bool)
 
 
 # --- 1 known truth -------------------------------------------------------
 
 
 def test_means_of_a_passage_are_by_pixels():
-    data, voxel, weight = made([0.5, 1.5], [3, 3], intensity=[2.0, 5.0], weight=[1, 2])
-    joined = join_passages(data, voxel, weight)
+    joined = join_passages(*made([0.5, 1.5], [3, 3], intensity=[2.0, 5.0], weight=[1, 2]))
     assert joined.intensity == pytest.approx([4.0])
     assert joined.per_intensity == pytest.approx([0.1 * 5 / 9])
     assert joined.own_variance == pytest.approx([0.2 * 5 / 9])
@@ -60,7 +64,7 @@ def test_slopes_within_voxels_are_no_absorption():
         return np.std(fit_scaling(some, scale).factor_and_offset(data.columns)[0])
 
     assert spread(data) > 20 * NO_FACTOR
-    assert spread(join_passages(data, voxel, np.ones(len(angle)))) < NO_FACTOR
+    assert spread(join_passages(data, voxel, np.ones(len(angle)), np.ones(len(angle)))) < NO_FACTOR
 
 
 # --- 3 exact limits ------------------------------------------------------
@@ -69,8 +73,8 @@ def test_slopes_within_voxels_are_no_absorption():
 def test_sweeps_gaps_and_voxels_are_told_apart():
     angle = np.array([0.5, 1.5, 4.0, 9.0, 0.5, 0.5])
     voxel = np.array([1, 1, 1, 1, 1, 2])
-    sweep = np.array([0, 0, 0, 0, 1, 0.0])
-    assert number_passages(voxel, sweep, angle).tolist() == [0, 0, 0, 1, 2, 3]
+    sweep = np.array([0, 0, 0, 0, 1, 0])
+    assert number_passages(voxel, sweep, angle, turning(voxel)).tolist() == [0, 0, 0, 1, 2, 3]
 
 
 def test_cut_off_and_long_passages_are_left_out():
@@ -78,10 +82,19 @@ def test_cut_off_and_long_passages_are_left_out():
     angle = np.concatenate([[0, 1, 0, 1, 0], long])
     voxel = np.concatenate([[10, 10, 20, 20, 30], np.full(len(long), 40)])
     weight = np.concatenate([[5, 5, 5, 5, 2], np.full(len(long), 1.0)])
-    data, voxel, weight = made(angle, voxel, weight=weight)
-    joined = join_passages(data, voxel, weight)
+    joined = join_passages(*made(angle, voxel, weight=weight))
     assert len(joined.intensity) == 2
     assert joined.n_orbits == 2
+
+
+def test_stills_are_each_by_themselves_however_few_their_pixels():
+    data, voxel, weight, turn = made(
+        [0, 1, 2, 3], [10, 10, 20, 20], intensity=[1, 2, 3, 4], weight=[5, 1, 5, 5]
+    )
+    joined = join_passages(data, voxel, weight, 0 * turn)
+    assert sorted(joined.intensity) == [1, 2, 3, 4]
+    half = join_passages(data, voxel, weight, np.array([0, 0, 1, 1]))
+    assert sorted(half.intensity) == [1, 2, 3.5]
 
 
 # --- 4 invariances -------------------------------------------------------
@@ -91,6 +104,9 @@ def test_the_order_of_observations_does_not_matter():
     rng = np.random.default_rng(1)
     voxel = rng.integers(0, 20, 200)
     angle = rng.uniform(0, 60, 200).round()
-    one = number_passages(voxel, np.zeros(200), angle)
+    sweep = np.zeros(200, dtype=np.int64)
+    one = number_passages(voxel, sweep, angle, turning(voxel))
     order = rng.permutation(200)
-    assert np.array_equal(number_passages(voxel[order], np.zeros(200), angle[order]), one[order])
+    assert np.array_equal(
+        number_passages(voxel[order], sweep, angle[order], turning(voxel)), one[order]
+    )

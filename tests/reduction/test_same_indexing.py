@@ -40,7 +40,7 @@ def sweeps(operations, space_group="P 41", noise=6.0):
             columns[name].append(values.get(name, np.zeros(n)))
     number = np.arange(len(operations))
     joined = {name: np.concatenate(x).astype(COLUMNS[name]) for name, x in columns.items()}
-    wedges = Wedges(number, 10.0 * number, number % 2, 0 * number, 0 * number)
+    wedges = Wedges(number, 10.0 * number, number % 2, 0 * number, 0 * number, 0.0 * number)
     return Observations(GRID, space_group, wedges, joined)
 
 

@@ -29,7 +29,7 @@ def observations(odd_fraction):
     }  # fmt: skip
     columns = {k: np.asarray(values.get(k, np.zeros(n))).astype(COLUMNS[k]) for k in COLUMNS}
     number = np.arange(N_WEDGES)
-    wedges = Wedges(0 * number, 10.0 * number, number % 2, 0 * number, 0 * number)
+    wedges = Wedges(0 * number, 10.0 * number, number % 2, 0 * number, 0 * number, 0.0 * number)
     return Observations(GRID, "P 1", wedges, columns)
 
 

@@ -64,6 +64,8 @@ class Wedges:
         Which half map it adds to, 0 or 1.
     first_image, last_image : ndarray, shape (n_wedges,), int64
         Of the experiment's images, from 0; the last is one of them.
+    turn : ndarray, shape (n_wedges,), float64
+        How far the crystal turned [degrees]; 0 of a still.
     """
 
     sweep: IntArray
@@ -71,6 +73,7 @@ class Wedges:
     half: IntArray
     first_image: IntArray
     last_image: IntArray
+    turn: FloatArray
 
     def __len__(self) -> int:
         return len(self.sweep)

@@ -21,7 +21,7 @@ from offbragg.reduction.observations import COLUMNS, Observations, Wedges
 
 FORMAT = "offbragg observations 1"
 _CHUNK = 1 << 16
-_WEDGE_COLUMNS = ("sweep", "angle", "half", "first_image", "last_image")
+_WEDGE_COLUMNS = ("sweep", "angle", "half", "first_image", "last_image", "turn")
 
 Append = Callable[[Mapping[str, NDArray[Any]]], None]
 

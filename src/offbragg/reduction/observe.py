@@ -122,17 +122,21 @@ def make_wedges(
             begun = float(begin)
         members[-1].append(task)
         wedge_of[task] = len(members) - 1
-    middles = []
-    for wedge in members:
-        angles = _angles(experiments, wedge[0].experiment, options)
-        middles.append(0.5 * (angles[wedge[0].image, 0] + angles[wedge[-1].image, 1]))
+    begin_and_end = np.array(
+        [
+            [angles[wedge[0].image, 0], angles[wedge[-1].image, 1]]
+            for wedge in members
+            for angles in (_angles(experiments, wedge[0].experiment, options),)
+        ]
+    )
     firsts, lasts = [wedge[0] for wedge in members], [wedge[-1] for wedge in members]
     wedges = Wedges(
         sweep=np.array([task.experiment for task in firsts], dtype=np.int64),
-        angle=np.array(middles, dtype=np.float64),
+        angle=begin_and_end.mean(axis=1),
         half=np.array([task.half for task in firsts], dtype=np.int64),
         first_image=np.array([task.image for task in firsts], dtype=np.int64),
         last_image=np.array([task.image for task in lasts], dtype=np.int64),
+        turn=np.abs(np.diff(begin_and_end)[:, 0]),
     )
     return wedges, wedge_of
 

@@ -3,7 +3,7 @@
 Each wedge of images sees another slice of a voxel, and the intensity varies within it. Smooth
 corrections of direction and angle can describe those slopes, and would: all together they are the
 map's own smooth variation, which they flatten. Only a whole passage sees a voxel's mean, so
-corrections are fitted to whole passages.
+corrections are fitted to whole passages. Of stills there are none, each image is what it is.
 """
 
 from __future__ import annotations
@@ -21,30 +21,38 @@ _LONGEST = 30.0
 _LEAST_PIXELS = 0.4
 
 
-def number_passages(voxel: IntArray, sweep: FloatArray, angle: FloatArray) -> IntArray:
+def number_passages(
+    voxel: IntArray, sweep: IntArray, angle: FloatArray, is_still: BoolArray
+) -> IntArray:
     """Number (n,) of the passage that each observation belongs to, 0 … n_passages − 1.
 
     Parameters
     ----------
     voxel : ndarray, shape (n,), int64
-    sweep, angle : ndarray, shape (n,), float64
-        Of its wedge; angle in degrees.
+    sweep : ndarray, shape (n,), int64
+    angle : ndarray, shape (n,), float64
+        Of its wedge [degrees].
+    is_still : ndarray, shape (n,), bool
+        Whether the crystal stood still: nothing passes, each is one by itself.
 
     Examples
     --------
     >>> voxel, angle = np.array([7, 7, 7, 8]), np.array([0.5, 1.5, 90.5, 1.5])
-    >>> number_passages(voxel, np.zeros(4), angle).tolist()
+    >>> number_passages(voxel, 0 * voxel, angle, voxel == 0).tolist()
     [0, 0, 1, 2]
     """
     order = np.lexsort((angle, sweep, voxel))
     v, s, a = voxel[order], sweep[order], angle[order]
     begins = (np.diff(v) != 0) | (np.diff(s) != 0) | (np.diff(a) > _LONGEST_GAP)
+    begins |= is_still[order][1:]
     number = np.empty(len(order), dtype=np.int64)
     number[order] = np.concatenate([[0], np.cumsum(begins)])
     return number
 
 
-def join_passages(data: ScalingData, voxel: IntArray, weight: FloatArray) -> ScalingData:
+def join_passages(
+    data: ScalingData, voxel: IntArray, weight: FloatArray, turn: FloatArray
+) -> ScalingData:
     r"""Average the observations of each whole passage, ``Σ w I / Σ w``.
 
     Parameters
@@ -54,6 +62,8 @@ def join_passages(data: ScalingData, voxel: IntArray, weight: FloatArray) -> Sca
     voxel : ndarray, shape (n,), int64
     weight : ndarray, shape (n,), float64
         Pixels of each observation, w.
+    turn : ndarray, shape (n,), float64
+        How far the crystal turned [degrees]: stills stay as they are.
 
     Returns
     -------
@@ -62,7 +72,7 @@ def join_passages(data: ScalingData, voxel: IntArray, weight: FloatArray) -> Sca
         pixels.
     """
     sweep, angle = data.columns["sweep"], data.columns["angle"]
-    passage = number_passages(voxel, sweep, angle)
+    passage = number_passages(voxel, sweep.astype(np.int64), angle, turn == 0)
     n = int(passage.max()) + 1
     total = np.bincount(passage, weight, n)
     one = np.empty(n, dtype=np.int64)
@@ -83,8 +93,9 @@ def join_passages(data: ScalingData, voxel: IntArray, weight: FloatArray) -> Sca
         mean(data.intensity), variance(data.per_intensity), variance(data.own_variance),
         data.orbit[one], columns,
     )  # fmt: skip
-    turn = _largest(passage, angle, n) + _largest(passage, -angle, n)
-    return joined.take(np.flatnonzero(_is_whole(columns["sweep"], total) & (turn <= _LONGEST)))
+    length = _largest(passage, angle, n) + _largest(passage, -angle, n)
+    is_whole = _has_most_pixels(columns["sweep"], total) & (length <= _LONGEST)
+    return joined.take(np.flatnonzero(is_whole | (turn[one] == 0)))
 
 
 def _largest(group: IntArray, values: FloatArray, n: int) -> FloatArray:
@@ -93,7 +104,7 @@ def _largest(group: IntArray, values: FloatArray, n: int) -> FloatArray:
     return out
 
 
-def _is_whole(sweep: FloatArray, pixels: FloatArray) -> BoolArray:
+def _has_most_pixels(sweep: FloatArray, pixels: FloatArray) -> BoolArray:
     """Whether passages (n,) have about as many pixels as most of their sweep."""
     whole = np.zeros(len(sweep), dtype=bool)
     for number in np.unique(sweep):

@@ -57,7 +57,10 @@ def scale_to_map(
     data = scaling_data(observations, settings.laue_group, settings.friedel)
     corrections = standard_corrections(data, settings)
     columns = observations.columns
-    passages = join_passages(data, columns["voxel"], columns["weight"].astype(np.float64))
+    passages = join_passages(
+        data, columns["voxel"], columns["weight"].astype(np.float64),
+        observations.wedges.turn[columns["wedge"]],
+    )  # fmt: skip
     scaling = fit_scaling(
         passages, corrections, most_observations=settings.most_observations,
         rng=np.random.default_rng(settings.seed), progress=progress,
