@@ -20,6 +20,7 @@ from offbragg.maps.io import read_map, write_map
 from offbragg.maps.statistics import statistics
 from offbragg.maps.symmetrize import merge as merge_maps
 from offbragg.reduction.experiment import read_crystal, read_experiments
+from offbragg.reduction.growing_geometry import await_image_geometry
 from offbragg.reduction.image_reader import read_image_geometry
 from offbragg.reduction.options import MapOptions
 from offbragg.reduction.reduce import reduce_images
@@ -54,7 +55,13 @@ def map_images(
         raise InputError("--images is for experiment lists; with --crystal the images are given")
     else:
         source = read_crystal(crystal)
-        experiments = [read_image_geometry(path).with_crystal(source) for path in expt]
+        geometries = [
+            read_image_geometry(path)
+            if options.follow is None
+            else await_image_geometry(path, options.follow)
+            for path in expt
+        ]
+        experiments = [geometry.with_crystal(source) for geometry in geometries]
     rng = generator(options.seed)
     with BarProgress() as progress:
         observed, scaled = reduce_images(experiments, options, rng, progress, output.parent)

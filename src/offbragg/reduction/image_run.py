@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
+from offbragg.reduction.arrivals import Arrivals
 from offbragg.reduction.background import Background, Panels, check_background
-from offbragg.reduction.detector_mask import static_mask
+from offbragg.reduction.detector_mask import DetectorMask, static_mask
 from offbragg.reduction.experiment import Experiment, read_background
+from offbragg.reduction.hot_pixels import HotPixels
 from offbragg.reduction.image_tasks import ImageTask
 from offbragg.reduction.images import open_sweeps
 from offbragg.reduction.options import MapOptions
@@ -31,7 +35,8 @@ class LoadedImage:
     tables : tuple of PixelTable
         One a panel.
     photons : tuple of ndarray, shape (slow, fast), float32
-        One a panel, background subtracted; NaN = excluded.
+        One a panel, background subtracted; NaN = excluded. None at all where the image did not
+        come.
     excess : tuple of ndarray, shape (slow, fast), float32, or None
         What their variances exceed them by; None without a background.
     """
@@ -42,8 +47,15 @@ class LoadedImage:
     photons: tuple[Float32Array, ...]
     excess: tuple[Float32Array, ...] | None = None
 
+    @property
+    def is_there(self) -> bool:
+        """Whether the image came."""
+        return bool(self.photons)
+
     def add_to(self, sums: Accumulator, rule: VoxelRule, *, stills: bool) -> None:
         """Add the pixels to the sums of their voxels."""
+        if not self.is_there:
+            return
         accumulate_image(
             sums, self.tables, self.photons, self.experiment, self.task.image, rule,
             stills=stills, scale=self.task.scale, excess=self.excess,
@@ -64,6 +76,8 @@ class ImageRun:
     progress : Progress
     masked : list of dict
         Pixels that are excluded by reason, of each detector gone through so far.
+    arrivals : Arrivals or None
+        Waits for images where they are followed.
     """
 
     experiments: tuple[Experiment, ...]
@@ -71,6 +85,7 @@ class ImageRun:
     reference: float
     progress: Progress
     masked: list[dict[str, int]] = field(default_factory=list)
+    arrivals: Arrivals | None = None
 
     def each(
         self,
@@ -83,7 +98,8 @@ class ImageRun:
         ----------
         streams : sequence of sequences of ImageTask
         use : callable
-            Gets the number of the stream and an image of it; called by one thread a stream.
+            Gets the number of the stream and an image of it; called by one thread a stream, for
+            images that did not come as well.
         """
         tasks = [task for stream in streams for task in stream]
         if not tasks:
@@ -92,15 +108,17 @@ class ImageRun:
         mask = static_mask(first, self.options)
         tables = make_tables(first, self.options, self.reference, mask)
         n_workers = count_workers(self.options.n_workers)
-        with open_sweeps(self.experiments, (task.experiment for task in tasks)) as read:
+        with self._opened(tasks) as read:
 
             def load(task: ImageTask) -> tuple[Float32Array, ...]:
-                images = read(task.experiment, task.image)
+                images = read(task)
+                if images is None:
+                    return ()
                 return to_photons(images, tables, first.detector, self.options)
 
             def cleaned(task: ImageTask) -> tuple[Panels, Panels | None]:
                 photons = load(task)
-                if background is None:
+                if background is None or not photons:
                     return photons, None
                 times = background.exposure_ratio(self.experiments) / task.scale
                 angle = np.degrees(self.experiments[task.experiment].angles()[task.image].mean())
@@ -110,12 +128,7 @@ class ImageRun:
             if self.options.hot_pixels:
                 ordered = sorted(tasks, key=lambda task: (task.experiment, task.image))
                 found = search_hot_pixels(load, ordered, n_workers)
-                if found is not None:
-                    mask = mask.with_hot_pixels(found)
-                    tables = tuple(
-                        replace(table, excluded=table.excluded | hot | dead)
-                        for table, hot, dead in zip(tables, found.hot, found.dead, strict=True)
-                    )
+                mask, tables = _without(found, mask, tables)
             self.masked.append(mask.counts)
             background = self._background(tables)
 
@@ -127,8 +140,27 @@ class ImageRun:
                     use(number, LoadedImage(task, experiment, tables, photons, excess))
                     self.progress.step()
 
-            for _ in map_in_order(go_through, range(len(streams)), min(len(streams), n_workers)):
-                pass
+            self._side_by_side([partial(go_through, n) for n in range(len(streams))], n_workers)
+
+    def _side_by_side(self, works: Sequence[Callable[[], None]], n_workers: int) -> None:
+        """Do pieces of work in threads."""
+        if self.arrivals is not None:
+            # A thread each however few there are: one may wait while another works.
+            self.arrivals.attend(works)
+            return
+        for _ in map_in_order(lambda work: work(), works, min(len(works), n_workers)):
+            pass
+
+    @contextmanager
+    def _opened(
+        self, tasks: Sequence[ImageTask]
+    ) -> Iterator[Callable[[ImageTask], tuple[Pixels, ...] | None]]:
+        """Give what reads images, waiting for them where they are followed; None: none came."""
+        if self.arrivals is not None:
+            yield self.arrivals.read
+            return
+        with open_sweeps(self.experiments, (task.experiment for task in tasks)) as read:
+            yield lambda task: read(task.experiment, task.image)
 
     def _background(self, tables: tuple[PixelTable, ...]) -> Background | None:
         """Sweeps without the crystal that the options name, on the same detector."""
@@ -141,3 +173,15 @@ class ImageRun:
             return to_photons(images, tables, sweeps[0].detector, self.options)
 
         return Background(sweeps, photons, self.options.background_width)
+
+
+def _without(
+    found: HotPixels | None, mask: DetectorMask, tables: tuple[PixelTable, ...]
+) -> tuple[DetectorMask, tuple[PixelTable, ...]]:
+    """Exclude what was found of hot and dead pixels."""
+    if found is None:
+        return mask, tables
+    return mask.with_hot_pixels(found), tuple(
+        replace(table, excluded=table.excluded | hot | dead)
+        for table, hot, dead in zip(tables, found.hot, found.dead, strict=True)
+    )

@@ -22,6 +22,8 @@ import numpy as np
 from fabio.fabioutils import BytesIO
 
 from offbragg.errors import FormatError, MissingFileError
+from offbragg.reduction.cbf_section import CBF_START, check_cbf
+from offbragg.reduction.panel import Panel
 from offbragg.reduction.panel_arrays import Pixels, split_panels
 from offbragg.reduction.stacks import HDF5_SUFFIXES, StackedImages
 from offbragg.reduction.sweep import Experiment
@@ -41,6 +43,10 @@ READ_ERRORS = (
     struct.error,
     zlib.error,
 )
+
+
+class UnreadableImageError(FormatError):
+    """An image cannot be decoded: it is damaged, or not all written yet."""
 
 
 class ImageSource(Protocol):
@@ -88,14 +94,23 @@ def open_images(experiment: Experiment) -> ImageSource:
         If an HDF5 file has no images, or too few, or of another shape than the detector's.
         Reading raises the same for single files.
     """
+    return StackedImages(experiment) if is_stack(experiment) else SingleImages(experiment)
+
+
+def is_stack(experiment: Experiment) -> bool:
+    """Tell whether the images of an experiment are in HDF5, by their names.
+
+    Raises
+    ------
+    FormatError
+        If it names no images.
+    """
     if not experiment.template:
         raise FormatError(
             f"{experiment.source or 'experiment'}: imageset: expected a template or image names, "
             "found none"
         )
-    if not experiment.image_files and Path(experiment.template).suffix in HDF5_SUFFIXES:
-        return StackedImages(experiment)
-    return SingleImages(experiment)
+    return not experiment.image_files and Path(experiment.template).suffix in HDF5_SUFFIXES
 
 
 @contextmanager
@@ -138,8 +153,7 @@ class SingleImages(AbstractContextManager["SingleImages"]):
     def __init__(self, experiment: Experiment) -> None:
         self.panels = experiment.detector
         self.paths = image_paths(experiment)
-        # Within a file of several frames; the usual file has one.
-        self.frames = experiment.file_indices or (0,) * len(self.paths)
+        self.frames = frames_in_files(experiment)
         missing = [path for path in dict.fromkeys(self.paths) if not path.is_file()]
         if missing:
             more = f" (and {len(missing) - 1} more images)" if len(missing) > 1 else ""
@@ -152,22 +166,49 @@ class SingleImages(AbstractContextManager["SingleImages"]):
 
     def read(self, index: int) -> tuple[Pixels, ...]:
         """Read image ``index``, from 0: an array (slow, fast) for each panel."""
-        path = self.paths[index]
-        try:
-            image = open_with_fabio(path)
-            if image.nframes > 1:
-                image = image.getframe(self.frames[index])
-            data = np.asarray(image.data)
-        except READ_ERRORS as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise FormatError(f"{path}: expected an image, {reason}") from None
-        return split_panels(data, self.panels, str(path))
+        return read_single(self.paths[index], self.frames[index], self.panels)
 
     def close(self) -> None:
         """Nothing stays open."""
 
     def __exit__(self, *error: object) -> None:
         """Nothing stays open."""
+
+
+def read_single(
+    path: Path, frame: int, panels: tuple[Panel, ...], *, is_new: bool = False
+) -> tuple[Pixels, ...]:
+    """Read one image file: an array (slow, fast) for each panel.
+
+    Parameters
+    ----------
+    path : Path
+    frame : int
+        Within the file, from 0, where it has several.
+    panels : tuple of Panel
+    is_new : bool
+        Compare the checksum of a file that has one: it has just been written.
+
+    Raises
+    ------
+    UnreadableImageError
+        If it cannot be decoded.
+    FormatError
+        If it does not fit the panels.
+    """
+    try:
+        with path.open("rb") as stream:
+            if stream.read(len(CBF_START)) == CBF_START:
+                # fabio looks for the data of a CBF file without an end, should there be none.
+                check_cbf(path.read_bytes(), digest=is_new)
+        image = open_with_fabio(path)
+        if image.nframes > 1:
+            image = image.getframe(frame)
+        data = np.asarray(image.data)
+    except READ_ERRORS as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UnreadableImageError(f"{path}: expected an image, {reason}") from None
+    return split_panels(data, panels, str(path))
 
 
 def open_with_fabio(path: Path, *, header_only: bool = False) -> Any:
@@ -178,6 +219,11 @@ def open_with_fabio(path: Path, *, header_only: bool = False) -> Any:
     if unpack is None:
         return fabio.openheader(str(path)) if header_only else fabio.open(str(path))
     return fabio.open(BytesIO(unpack(path.read_bytes()), str(path.with_suffix(""))))
+
+
+def frames_in_files(experiment: Experiment) -> tuple[int, ...]:
+    """Where in its file each image is, from 0; the usual file has one."""
+    return experiment.file_indices or (0,) * experiment.n_images
 
 
 def image_paths(experiment: Experiment) -> tuple[Path, ...]:

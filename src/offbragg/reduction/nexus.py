@@ -17,7 +17,7 @@ from offbragg.reduction.image_header import NO_POLARIZATION, POLARIZATION
 from offbragg.reduction.nexus_detector import nexus_panels
 from offbragg.reduction.nexus_items import NexusItems
 from offbragg.reduction.panel import Panel
-from offbragg.reduction.stacks import image_datasets
+from offbragg.reduction.stacks import image_datasets, open_growing
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def read_nexus_geometry(path: str | Path) -> NexusGeometry:
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file")
     try:
-        with h5py.File(path, "r") as file:
+        with open_growing(path) as file:
             return _geometry(NexusItems(file, path))
     except FormatError:
         raise

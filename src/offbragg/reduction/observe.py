@@ -13,15 +13,14 @@ from numpy.typing import NDArray
 from offbragg.conventions import FloatArray
 from offbragg.crystal.grid import HklGrid
 from offbragg.errors import InputError
-from offbragg.reduction.corrections import mean_solid_angle
 from offbragg.reduction.experiment import Experiment
-from offbragg.reduction.image_run import ImageRun, LoadedImage
+from offbragg.reduction.image_run import LoadedImage
 from offbragg.reduction.image_tasks import ImageTask, in_batches, list_tasks
 from offbragg.reduction.observations import Wedges, axes_across, take_observations
 from offbragg.reduction.observations_file import Append, create_observations
 from offbragg.reduction.options import MapOptions
 from offbragg.reduction.photons import as_asked
-from offbragg.reduction.pipeline import check_experiments, map_provenance, voxel_rule
+from offbragg.reduction.pipeline import begin_run, check_experiments, map_provenance, voxel_rule
 from offbragg.reduction.voxelize import Accumulator
 from offbragg.runtime import SILENT, Progress
 
@@ -69,14 +68,13 @@ def write_observations(
     tasks = list_tasks(experiments, options, rng or np.random.default_rng(options.seed))
     wedges, wedge_of = make_wedges(experiments, tasks, options)
     rule = voxel_rule(grid, first, options)
-    run = ImageRun(experiments, options, mean_solid_angle(first.detector), progress)
     sums = [Accumulator.of_wedge(grid, axes_across(first.beam)) for _ in range(2)]
     inside = grid.within().ravel()
     last_of = {wedge: task for task, wedge in wedge_of.items()}  # images come in order
     progress.start("observations", len(tasks))
 
     def provenance() -> tuple[dict[str, Any], ...]:
-        return (map_provenance(experiments, options, run.masked),)
+        return (map_provenance(run),)
 
     with create_observations(path, grid, first.crystal.space_group, wedges, provenance) as append:
         in_order = _InOrder(append)
@@ -89,8 +87,10 @@ def write_observations(
                 kept = inside[found["voxel"]]
                 in_order.give(wedge, {name: column[kept] for name, column in found.items()})
 
-        for batch in in_batches(experiments, tasks):
-            run.each([[t for t in batch if wedge_of[t] % 2 == stream] for stream in (0, 1)], add)
+        with begin_run(experiments, options, tasks, progress) as run:
+            for batch in in_batches(experiments, tasks):
+                parts = [[t for t in batch if wedge_of[t] % 2 == stream] for stream in (0, 1)]
+                run.each(parts, add)
         if not in_order.n_written:
             raise InputError(
                 f"no pixel falls in the grid: of {len(tasks)} images none has a pixel that is not "

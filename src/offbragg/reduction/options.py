@@ -113,6 +113,9 @@ class MapOptions(MaskOptions):
         Images are one wedge while the crystal turns by no more than this [degrees].
     observations : str or None
         With scaling: file to keep the unmerged observations in, for the command scale.
+    follow : float or None
+        Images are still being written: wait for those that are not there, and end when all are, or
+        when nothing new has come for so long [s]; the map is then of what came.
     n_workers : int or None
         Threads; None: as many as this process may run on. The map does not depend on it.
     seed : int
@@ -143,6 +146,7 @@ class MapOptions(MaskOptions):
     scaling: str = "none"
     wedge: float = 1.0
     observations: str | None = None
+    follow: float | None = None
     n_workers: int | None = None
     seed: int = 0
 
@@ -165,6 +169,7 @@ class MapOptions(MaskOptions):
                 raise InputError(f"{name} must be > 0 degrees, got {value}")
         if self.observations is not None and self.scaling == "none":
             raise InputError("observations are kept with scaling alone, got scaling 'none'")
+        _check_follow(self)
         if not 0 <= self.air_fraction <= 1:
             raise InputError(f"air_fraction must be 0 to 1, got {self.air_fraction}")
         if self.gain is not None and not (np.isfinite(self.gain) and self.gain > 0):
@@ -193,3 +198,16 @@ def _check_corrections(names: tuple[str, ...]) -> None:
     for name in names:
         if name not in CORRECTIONS:
             raise InputError(f"corrections must be among {', '.join(CORRECTIONS)}, got {name!r}")
+
+
+def _check_follow(options: MapOptions) -> None:
+    """Check that images may be followed."""
+    if options.follow is None:
+        return
+    if not (np.isfinite(options.follow) and options.follow > 0):
+        raise InputError(f"follow must be > 0 s, got {options.follow}")
+    if options.hot_pixels:
+        raise InputError(
+            "follow cannot go with hot_pixels, which need images from the whole scan: give a mask "
+            "found from earlier images, as the command mask writes"
+        )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,12 @@ from offbragg.crystal.grid import HklGrid
 from offbragg.errors import InputError
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.maps.provenance import hash_file, make_step
+from offbragg.reduction.arrivals import Arrivals
 from offbragg.reduction.bragg_mask import BraggMask
 from offbragg.reduction.corrections import mean_solid_angle
 from offbragg.reduction.experiment import Experiment
 from offbragg.reduction.image_run import ImageRun, LoadedImage
-from offbragg.reduction.image_tasks import in_batches, list_tasks
+from offbragg.reduction.image_tasks import ImageTask, in_batches, list_tasks
 from offbragg.reduction.options import MapOptions
 from offbragg.reduction.photons import as_asked
 from offbragg.reduction.voxelize import (
@@ -27,6 +30,8 @@ from offbragg.reduction.voxelize import (
     normalise,
 )
 from offbragg.runtime import SILENT, Progress
+
+logger = logging.getLogger(__name__)
 
 Halves = tuple[Accumulator, Accumulator]
 
@@ -74,18 +79,22 @@ def compute_map(
     halves = (Accumulator.empty(grid), Accumulator.empty(grid))
     tasks = list_tasks(experiments, options, rng or np.random.default_rng(options.seed))
     progress.start("map", len(tasks))
-    run = ImageRun(experiments, options, mean_solid_angle(first.detector), progress)
     rule = voxel_rule(grid, first, options)
+    n_used = [0, 0]  # by half
 
     def add(stream: int, loaded: LoadedImage) -> None:
         loaded.add_to(halves[stream], rule, stills=options.is_still(loaded.task.experiment))
+        n_used[stream] += loaded.is_there
 
-    for batch in in_batches(experiments, tasks):
-        run.each([[task for task in batch if task.half == half] for half in (0, 1)], add)
+    with begin_run(experiments, options, tasks, progress) as run:
+        for batch in in_batches(experiments, tasks):
+            run.each([[task for task in batch if task.half == half] for half in (0, 1)], add)
+    if not all(n_used) and sum(n_used) > 1:
+        logger.warning("no half maps: all %d images are of one half", sum(n_used))
     means = normalise(halves, grid)
     if not np.any(means.count):
         raise InputError(
-            f"no pixel falls in the grid: of {len(tasks)} images none has a pixel that is not "
+            f"no pixel falls in the grid: of {sum(n_used)} images none has a pixel that is not "
             f"masked and lies within d_min = {options.d_min:g} Å"
         )
     return DiffuseMap(
@@ -94,9 +103,9 @@ def compute_map(
         space_group=first.crystal.space_group,
         sigma=means.sigma,
         count=means.count,
-        half_1=means.half_1 if len(tasks) > 1 else None,
-        half_2=means.half_2 if len(tasks) > 1 else None,
-        provenance=(map_provenance(experiments, options, run.masked),),
+        half_1=means.half_1 if all(n_used) else None,
+        half_2=means.half_2 if all(n_used) else None,
+        provenance=(map_provenance(run),),
     )
 
 
@@ -136,20 +145,45 @@ def check_experiments(experiments: Sequence[Experiment], options: MapOptions) ->
             )
 
 
-def map_provenance(
-    experiments: Sequence[Experiment], options: MapOptions, masked: Sequence[dict[str, int]]
-) -> dict[str, Any]:
+@contextmanager
+def begin_run(
+    experiments: tuple[Experiment, ...],
+    options: MapOptions,
+    tasks: Sequence[ImageTask],
+    progress: Progress,
+) -> Iterator[ImageRun]:
+    """Give what goes through images; those that are followed are counted at the end.
+
+    Raises
+    ------
+    MissingFileError
+        If images are followed and none came.
+    """
+    reference = mean_solid_angle(experiments[0].detector)
+    if options.follow is None:
+        yield ImageRun(experiments, options, reference, progress)
+        return
+    with closing(Arrivals(experiments, tasks, options.follow, progress)) as arrivals:
+        yield ImageRun(experiments, options, reference, progress, arrivals=arrivals)
+        arrivals.conclude()
+
+
+def map_provenance(run: ImageRun) -> dict[str, Any]:
     """Say what was done to what, for the map's file."""
+    experiments, options = run.experiments, run.options
     names = [*dict.fromkeys(e.source for e in experiments if e.source)]
     files = [options.file_of(name) for name in ("dark", "flat-field", "flux")]
     names += [name for name in (options.mask, options.mask_shapes, *files) if name]
     names += [name for name in options.background if Path(name).is_file()]
     images = [{"template": Path(e.template).name, "n_images": e.n_images} for e in experiments]
+    if run.arrivals is not None:
+        for number, sweep in enumerate(images):
+            sweep["n_came"] = run.arrivals.n_came[number]
     return make_step(
         "map",
         options,
         corrections=_applied(experiments, options),
-        masked_pixels=[dict(each) for each in dict.fromkeys(tuple(m.items()) for m in masked)],
+        masked_pixels=[dict(each) for each in dict.fromkeys(tuple(m.items()) for m in run.masked)],
         inputs={name: hash_file(name) for name in names},
         images=images,
     )

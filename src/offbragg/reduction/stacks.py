@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ class StackedImages(AbstractContextManager["StackedImages"]):
         try:
             self._datasets = image_datasets(self._file, self.path)
             self._ends = np.cumsum([len(dataset) for dataset in self._datasets])
-            self.indices = self._file_indices(experiment)
+            self.indices = stack_indices(experiment)
             self._check()
         except (FormatError, MissingFileError):
             self._file.close()
@@ -67,12 +68,6 @@ class StackedImages(AbstractContextManager["StackedImages"]):
         """Close at the end of a context."""
         self.close()
 
-    def _file_indices(self, experiment: Experiment) -> tuple[int, ...]:
-        """Where in the file each image of the scan is."""
-        if experiment.file_indices is not None:
-            return experiment.file_indices
-        return tuple(int(number) - 1 for number in experiment.image_numbers)
-
     def _check(self) -> None:
         low, high = min(self.indices), max(self.indices)
         total = int(self._ends[-1])
@@ -84,21 +79,38 @@ class StackedImages(AbstractContextManager["StackedImages"]):
             split_panels(np.empty(dataset.shape[1:], dtype=np.uint8), self.panels, str(self.path))
 
 
+def stack_indices(experiment: Experiment) -> tuple[int, ...]:
+    """Where in its stack each image of a scan is, from 0."""
+    if experiment.file_indices is not None:
+        return experiment.file_indices
+    return tuple(int(number) - 1 for number in experiment.image_numbers)
+
+
 def image_datasets(file: h5py.File, path: Path) -> list[Any]:
     """Find the datasets of images of an open file, in order; the path is for messages."""
+    for group, names in image_places(file):
+        datasets = [_linked(group, name, path) for name in names]
+        datasets = [d for d in datasets if isinstance(d, h5py.Dataset) and d.ndim in (3, 4)]
+        if datasets:
+            return datasets
+    raise FormatError(f"{path}: expected images in /entry/data/data, found none")
+
+
+def image_places(file: h5py.File) -> Iterator[tuple[h5py.Group, list[str]]]:
+    """Groups of an open file that name images, and the names in order; links may dangle."""
     entries = [name for name in ("entry", *file) if isinstance(file.get(name), h5py.Group)]
     for entry in dict.fromkeys(entries):
         for place in ("data", "instrument/detector"):
             group = file[entry].get(place)
             if not isinstance(group, h5py.Group):
                 continue
-            names = ["data"] if "data" in group else []
-            names = names or sorted(n for n in group if re.fullmatch(r"data_?\d+", n))
-            datasets = [_linked(group, name, path) for name in names]
-            datasets = [d for d in datasets if isinstance(d, h5py.Dataset) and d.ndim in (3, 4)]
-            if datasets:
-                return datasets
-    raise FormatError(f"{path}: expected images in /entry/data/data, found none")
+            # By the names, not by what they lead to.
+            named = sorted(group)
+            if "data" in named:
+                yield group, ["data"]
+            numbered = [name for name in named if re.fullmatch(r"data_?\d+", name)]
+            if numbered:
+                yield group, numbered
 
 
 def _linked(group: h5py.Group, name: str, path: Path) -> Any:
@@ -114,3 +126,26 @@ def _linked(group: h5py.Group, name: str, path: Path) -> Any:
             if not where.is_file():
                 raise MissingFileError(f"{where}: no such file, named by {path}")
     return item
+
+
+def open_growing(path: Path) -> h5py.File:
+    """Open an HDF5 file that may still be written: not if its writer keeps readers away.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such file.
+    OSError
+        If it cannot be opened, or not yet.
+    """
+    if not path.is_file():
+        raise MissingFileError(f"{path}: no such file")
+    try:
+        # HDF5's lock tells if a writer has it. It is not kept, as it would keep the writer away.
+        h5py.File(path, "r").close()
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
+        try:
+            return h5py.File(path, "r", swmr=True, locking=False)
+        except OSError:
+            raise error from None
