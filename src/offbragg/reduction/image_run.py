@@ -10,12 +10,14 @@ import numpy as np
 from offbragg.reduction.background import Background, Panels, check_background
 from offbragg.reduction.detector_mask import static_mask
 from offbragg.reduction.experiment import Experiment, read_background
+from offbragg.reduction.image_filter import without_peaks
 from offbragg.reduction.image_tasks import ImageTask
 from offbragg.reduction.images import open_sweeps
 from offbragg.reduction.options import MapOptions
 from offbragg.reduction.panel_arrays import Pixels
 from offbragg.reduction.photons import make_tables, search_hot_pixels, to_photons
 from offbragg.reduction.pixel_table import Float32Array, PixelTable
+from offbragg.reduction.radial_background import RadialModel
 from offbragg.reduction.voxelize import Accumulator, VoxelRule, accumulate_image
 from offbragg.runtime import Progress, count_workers, map_in_order
 
@@ -88,7 +90,7 @@ class ImageRun:
         tasks = [task for stream in streams for task in stream]
         if not tasks:
             return
-        first = self.experiments[tasks[0].experiment]
+        first, options = self.experiments[tasks[0].experiment], self.options
         mask = static_mask(first, self.options)
         tables = make_tables(first, self.options, self.reference, mask)
         n_workers = count_workers(self.options.n_workers)
@@ -99,12 +101,16 @@ class ImageRun:
                 return to_photons(images, tables, first.detector, self.options)
 
             def cleaned(task: ImageTask) -> tuple[Panels, Panels | None]:
-                photons = load(task)
+                photons, more = without_peaks(
+                    load(task), options.bragg, options.filter_size, options.peak_margin
+                )
                 if background is None:
-                    return photons, None
+                    return photons, more
                 times = background.exposure_ratio(self.experiments) / task.scale
                 angle = np.degrees(self.experiments[task.experiment].angles()[task.image].mean())
                 elsewhere, excess = background.of(float(angle), times)
+                if more is not None:
+                    excess = tuple(x + y for x, y in zip(excess, more, strict=True))
                 return tuple(c - b for c, b in zip(photons, elsewhere, strict=True)), excess
 
             if self.options.hot_pixels:
@@ -117,7 +123,7 @@ class ImageRun:
                         for table, hot, dead in zip(tables, found.hot, found.dead, strict=True)
                     )
             self.masked.append(mask.counts)
-            background = self._background(tables)
+            background = self._background(tables, first)
 
             def go_through(number: int) -> None:
                 stream = streams[number]
@@ -130,7 +136,7 @@ class ImageRun:
             for _ in map_in_order(go_through, range(len(streams)), min(len(streams), n_workers)):
                 pass
 
-    def _background(self, tables: tuple[PixelTable, ...]) -> Background | None:
+    def _background(self, tables: tuple[PixelTable, ...], data: Experiment) -> Background | None:
         """Sweeps without the crystal that the options name, on the same detector."""
         if not self.options.background:
             return None
@@ -140,4 +146,7 @@ class ImageRun:
         def photons(images: Sequence[Pixels]) -> Panels:
             return to_photons(images, tables, sweeps[0].detector, self.options)
 
-        return Background(sweeps, photons, self.options.background_width)
+        model = None
+        if self.options.background_model == "radial":
+            model = RadialModel.of_tables(tables, data.beam).smooth
+        return Background(sweeps, photons, self.options.background_width, model)
