@@ -270,11 +270,11 @@ def test_what_is_wrong_is_named(stills):
     image = flat(1.0, shape=(20, 20))
     with pytest.raises(InputError, match="kind must be one of mode-filter, median-filter, mean-"):
         filter_image(image, "mean")
-    with pytest.raises(InputError, match="size must be odd and >= 3 pixels, got 4"):
+    with pytest.raises(InputError, match="filter_size must be odd and >= 3 pixels, got 4"):
         filter_image(image, "mean-filter", 4)
     with pytest.raises(InputError, match="bin_width must be > 0 photons, got 0"):
         filter_image(image, "mode-filter", bin_width=0)
-    with pytest.raises(InputError, match="margin must be >= 0 pixels, got -1"):
+    with pytest.raises(InputError, match="peak_margin must be >= 0 pixels, got -1"):
         find_peaks(image, margin=-1)
     with pytest.raises(InputError, match="filter_size must be odd and >= 3 pixels, got 1"):
         MapOptions(d_min=2.0, filter_size=1)

@@ -88,6 +88,21 @@ class Background:
         pairs = zip(mean, variance, strict=True)
         return tuple(t * b for b in mean), tuple(t * b + t * t * v for b, v in pairs)
 
+    def subtract(
+        self, photons: Panels, more: Panels | None, angle: float, times: float
+    ) -> tuple[Panels, Panels]:
+        """Subtract it from an image whose variances exceed its photons by ``more``; see `of`.
+
+        Returns
+        -------
+        photons, excess : tuple of ndarray, shape (slow, fast), float32
+            One a panel.
+        """
+        elsewhere, excess = self.of(angle, times)
+        if more is not None:
+            excess = tuple(x + y for x, y in zip(excess, more, strict=True))
+        return tuple(c - b for c, b in zip(photons, elsewhere, strict=True)), excess
+
     def _mean(self, angle: float) -> tuple[Panels, Panels]:
         """Mean photons of the images that belong to an angle, and their variances."""
         members = self._members(angle)

@@ -108,10 +108,7 @@ class ImageRun:
                     return photons, more
                 times = background.exposure_ratio(self.experiments) / task.scale
                 angle = np.degrees(self.experiments[task.experiment].angles()[task.image].mean())
-                elsewhere, excess = background.of(float(angle), times)
-                if more is not None:
-                    excess = tuple(x + y for x, y in zip(excess, more, strict=True))
-                return tuple(c - b for c, b in zip(photons, elsewhere, strict=True)), excess
+                return background.subtract(photons, more, float(angle), times)
 
             if self.options.hot_pixels:
                 ordered = sorted(tasks, key=lambda task: (task.experiment, task.image))

@@ -9,7 +9,7 @@ import numpy as np
 from offbragg.errors import InputError
 from offbragg.reduction.bragg_mask import RADIUS_UNITS
 from offbragg.reduction.corrections import PIXEL_CORRECTIONS
-from offbragg.reduction.image_filter import FILTERS, check_size
+from offbragg.reduction.image_filter import FILTERS, check_window
 from offbragg.reduction.mask_shapes import parse_ring
 from offbragg.reduction.voxelize import Oversampling
 
@@ -174,9 +174,7 @@ class MapOptions(MaskOptions):
             if value not in allowed:
                 raise InputError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
         _check_corrections(self.corrections)
-        check_size(self.filter_size, "filter_size")
-        if self.peak_margin < 0:
-            raise InputError(f"peak_margin must be >= 0 pixels, got {self.peak_margin}")
+        check_window(self.filter_size, self.peak_margin)
         if not (np.isfinite(self.d_min) and self.d_min > 0):
             raise InputError(f"d_min must be > 0 Å, got {self.d_min}")
         for name in ("background_width", "wedge"):
