@@ -7,7 +7,8 @@ f times their flux has :math:`B = t f \bar b` of its photons from elsewhere, so 
 
 On its own time scale and before the corrections of the crystal's scattering: air in front of the
 crystal is not where the crystal is. Where the background changes with the rotation (a loop, a
-mount), the mean is over background images of nearby angles.
+mount), the mean is over background images of nearby angles. A model of the mean, of smaller
+variance than b̄/n, can take its place (`radial_background`).
 """
 
 from __future__ import annotations
@@ -43,12 +44,16 @@ class Background:
         Gives the photons of an image as read, NaN where a pixel is not to be used.
     angle_width : float or None
         Width of the ranges of angle that are averaged [degrees]; None: all images.
+    model : callable, optional
+        Takes the mean photons and the number of images, and gives what to subtract instead and its
+        variance.
     """
 
     experiments: tuple[Experiment, ...]
     to_photons: Callable[[Sequence[Pixels]], Panels]
     angle_width: float | None = None
-    _held: dict[int, tuple[Panels, int]] = field(default_factory=dict, repr=False)
+    model: Callable[[Panels, int], tuple[Panels, Panels]] | None = None
+    _held: dict[int, tuple[Panels, Panels]] = field(default_factory=dict, repr=False)
     _lock: AbstractContextManager[bool] = field(default_factory=Lock, repr=False)
 
     def __post_init__(self) -> None:
@@ -76,21 +81,39 @@ class Background:
         -------
         photons, excess : tuple of ndarray, shape (slow, fast), float32
             One a panel. The excess is what the variance of the difference exceeds the difference
-            by: ``B + t²f² b̄/n``.
+            by: ``B + t²f² b̄/n``, or with the model's variance instead of ``b̄/n``.
         """
-        mean, n = self._mean(angle)
+        mean, variance = self._mean(angle)
         t = np.float32(times)
-        return tuple(t * b for b in mean), tuple(t * b + t * t / n * b for b in mean)
+        pairs = zip(mean, variance, strict=True)
+        return tuple(t * b for b in mean), tuple(t * b + t * t * v for b, v in pairs)
 
-    def _mean(self, angle: float) -> tuple[Panels, int]:
-        """Mean photons of the images that belong to an angle, and how many they are."""
+    def subtract(
+        self, photons: Panels, more: Panels | None, angle: float, times: float
+    ) -> tuple[Panels, Panels]:
+        """Subtract it from an image whose variances exceed its photons by ``more``; see `of`.
+
+        Returns
+        -------
+        photons, excess : tuple of ndarray, shape (slow, fast), float32
+            One a panel.
+        """
+        elsewhere, excess = self.of(angle, times)
+        if more is not None:
+            excess = tuple(x + y for x, y in zip(excess, more, strict=True))
+        return tuple(c - b for c, b in zip(photons, elsewhere, strict=True)), excess
+
+    def _mean(self, angle: float) -> tuple[Panels, Panels]:
+        """Mean photons of the images that belong to an angle, and their variances."""
         members = self._members(angle)
         key = members[0][0] * 1_000_000 + members[0][1]
         with self._lock:
             if key not in self._held:
                 while len(self._held) >= _MOST_HELD:
                     self._held.pop(next(iter(self._held)))
-                self._held[key] = self._averaged(members), len(members)
+                mean, n = self._averaged(members), len(members)
+                variance = tuple(b / np.float32(n) for b in mean)
+                self._held[key] = self.model(mean, n) if self.model else (mean, variance)
             return self._held[key]
 
     def _members(self, angle: float) -> list[tuple[int, int]]:

@@ -14,12 +14,14 @@ from offbragg.reduction.background import Background, Panels, check_background
 from offbragg.reduction.detector_mask import DetectorMask, static_mask
 from offbragg.reduction.experiment import Experiment, read_background
 from offbragg.reduction.hot_pixels import HotPixels
+from offbragg.reduction.image_filter import without_peaks
 from offbragg.reduction.image_tasks import ImageTask
 from offbragg.reduction.images import open_sweeps
 from offbragg.reduction.options import MapOptions
 from offbragg.reduction.panel_arrays import Pixels
 from offbragg.reduction.photons import make_tables, search_hot_pixels, to_photons
 from offbragg.reduction.pixel_table import Float32Array, PixelTable
+from offbragg.reduction.radial_background import RadialModel
 from offbragg.reduction.voxelize import Accumulator, VoxelRule, accumulate_image
 from offbragg.runtime import Progress, count_workers, map_in_order
 
@@ -104,33 +106,37 @@ class ImageRun:
         tasks = [task for stream in streams for task in stream]
         if not tasks:
             return
-        first = self.experiments[tasks[0].experiment]
-        mask = static_mask(first, self.options)
-        tables = make_tables(first, self.options, self.reference, mask)
-        n_workers = count_workers(self.options.n_workers)
+        first, options = self.experiments[tasks[0].experiment], self.options
+        mask = static_mask(first, options)
+        tables = make_tables(first, options, self.reference, mask)
+        n_workers = count_workers(options.n_workers)
         with self._opened(tasks) as read:
 
             def load(task: ImageTask) -> tuple[Float32Array, ...]:
                 images = read(task)
                 if images is None:
                     return ()
-                return to_photons(images, tables, first.detector, self.options)
+                return to_photons(images, tables, first.detector, options)
 
             def cleaned(task: ImageTask) -> tuple[Panels, Panels | None]:
-                photons = load(task)
-                if background is None or not photons:
-                    return photons, None
+                loaded = load(task)
+                if not loaded:  # an image that never came
+                    return loaded, None
+                photons, more = without_peaks(
+                    loaded, options.bragg, options.filter_size, options.peak_margin
+                )
+                if background is None:
+                    return photons, more
                 times = background.exposure_ratio(self.experiments) / task.scale
                 angle = np.degrees(self.experiments[task.experiment].angles()[task.image].mean())
-                elsewhere, excess = background.of(float(angle), times)
-                return tuple(c - b for c, b in zip(photons, elsewhere, strict=True)), excess
+                return background.subtract(photons, more, float(angle), times)
 
-            if self.options.hot_pixels:
+            if options.hot_pixels:
                 ordered = sorted(tasks, key=lambda task: (task.experiment, task.image))
                 found = search_hot_pixels(load, ordered, n_workers)
                 mask, tables = _without(found, mask, tables)
             self.masked.append(mask.counts)
-            background = self._background(tables)
+            background = self._background(tables, first)
 
             def go_through(number: int) -> None:
                 stream = streams[number]
@@ -162,7 +168,7 @@ class ImageRun:
         with open_sweeps(self.experiments, (task.experiment for task in tasks)) as read:
             yield lambda task: read(task.experiment, task.image)
 
-    def _background(self, tables: tuple[PixelTable, ...]) -> Background | None:
+    def _background(self, tables: tuple[PixelTable, ...], data: Experiment) -> Background | None:
         """Sweeps without the crystal that the options name, on the same detector."""
         if not self.options.background:
             return None
@@ -172,7 +178,10 @@ class ImageRun:
         def photons(images: Sequence[Pixels]) -> Panels:
             return to_photons(images, tables, sweeps[0].detector, self.options)
 
-        return Background(sweeps, photons, self.options.background_width)
+        model = None
+        if self.options.background_model == "radial":
+            model = RadialModel.of_tables(tables, data.beam).smooth
+        return Background(sweeps, photons, self.options.background_width, model)
 
 
 def _without(

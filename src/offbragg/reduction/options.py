@@ -9,11 +9,14 @@ import numpy as np
 from offbragg.errors import InputError
 from offbragg.reduction.bragg_mask import RADIUS_UNITS
 from offbragg.reduction.corrections import PIXEL_CORRECTIONS
+from offbragg.reduction.image_filter import FILTERS, check_window
 from offbragg.reduction.mask_shapes import parse_ring
 from offbragg.reduction.voxelize import Oversampling
 
 #: Everything that counts are corrected for, where the experiment or a file has what it takes.
 CORRECTIONS = (*PIXEL_CORRECTIONS, "parallax", "dark", "flat-field", "exposure", "flux")
+#: What can be done about Bragg peaks.
+BRAGG = ("exclude", "keep", "only", "detect", *FILTERS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,13 +80,20 @@ class MapOptions(MaskOptions):
         Numbers of the sweeps, from 0, that are stills, where only some are.
     bragg : str
         ``"exclude"`` leaves out pixels near Bragg nodes, ``"keep"`` keeps all, ``"only"`` leaves
-        out the others: a map of the peaks.
+        out the others: a map of the peaks. Where nodes do not say where peaks are: ``"detect"``
+        leaves out pixels that stand out from those around them; ``"mode-filter"``,
+        ``"median-filter"`` and ``"mean-filter"`` put the mode, median or mean without peaks of the
+        window around it in the place of every pixel, see docs/reduction.md.
     bragg_radius : float
         How near, see `bragg_mask`. On stills of staphylococcal nuclease peaks raise the mean of
         pixels by 41 % at 0.1 reciprocal-lattice units from a node, 7 % at 0.2, 4 % at 0.25 and
         2 % at 0.3; beyond, it is the tail of the diffuse halo. 0.25 takes 6.5 % of the pixels.
     bragg_radius_unit : str
         ``"rlu"`` (reciprocal-lattice units) or ``"1/angstrom"``.
+    filter_size : int
+        Of the window for detect and filters, odd [pixels].
+    peak_margin : int
+        Pixels within this distance of those that are detected are left out too.
     corrections : tuple of str
         What to correct for where it can be, among solid-angle, polarization, absorption (of the
         sensor), air, parallax, dark, flat-field, exposure, flux; see docs/reduction.md.
@@ -100,6 +110,9 @@ class MapOptions(MaskOptions):
         ADU per photon; None: the experiment says.
     background : tuple of str
         Sweeps without the crystal, subtracted image by image: experiment lists, or images.
+    background_model : str
+        ``"images"`` subtracts the mean of the background's images, ``"radial"`` a smooth function
+        of the scattering angle fitted to it: less noise of few images, if it *is* radial.
     background_width : float or None
         The background of an image is the mean of those within a range of angle of this width
         [degrees]; all, if not given.
@@ -134,6 +147,8 @@ class MapOptions(MaskOptions):
     bragg: str = "exclude"
     bragg_radius: float = 0.25
     bragg_radius_unit: str = "rlu"
+    filter_size: int = 15
+    peak_margin: int = 1
     corrections: tuple[str, ...] = CORRECTIONS
     air_fraction: float = 1.0
     flux: str | None = None
@@ -141,6 +156,7 @@ class MapOptions(MaskOptions):
     flat_field: str | None = None
     gain: float | None = None
     background: tuple[str, ...] = ()
+    background_model: str = "images"
     background_width: float | None = None
     oversample: tuple[int, int] = (1, 1)
     scaling: str = "none"
@@ -153,14 +169,16 @@ class MapOptions(MaskOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, allowed in (
-            ("bragg", ("exclude", "keep", "only")),
+            ("bragg", BRAGG),
             ("bragg_radius_unit", RADIUS_UNITS),
+            ("background_model", ("images", "radial")),
             ("scaling", ("none", "standard")),
         ):
             value = getattr(self, name)
             if value not in allowed:
                 raise InputError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
         _check_corrections(self.corrections)
+        check_window(self.filter_size, self.peak_margin)
         if not (np.isfinite(self.d_min) and self.d_min > 0):
             raise InputError(f"d_min must be > 0 Å, got {self.d_min}")
         for name in ("background_width", "wedge"):

@@ -112,7 +112,7 @@ def compute_map(
 def voxel_rule(grid: HklGrid, experiment: Experiment, options: MapOptions) -> VoxelRule:
     """How pixels go to voxels, as the options say."""
     crystal, bragg = experiment.crystal, None
-    if options.bragg != "keep":
+    if options.bragg in ("exclude", "only"):
         bragg = BraggMask(
             crystal.cell, crystal.space_group, options.bragg_radius, options.bragg_radius_unit,
             is_inverted=options.bragg == "only",
