@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
+import h5py
 import numpy as np
 
 from offbragg import AtomicStructure, HklGrid, MapOptions, compute_map, merge, simulate
@@ -24,6 +28,41 @@ def truth_map(
     return simulate(structure, truth, grid, part="total")
 
 
+@contextmanager
+def exposed_once(
+    structure: AtomicStructure,
+    total: DiffuseMap,
+    d_min: float,
+    *,
+    n_pixels: int,
+    sampling: tuple[int, int, int] = (3, 3, 3),
+) -> Iterator[Callable[[int], DiffuseMap]]:
+    """Expose a map of Bragg peaks and diffuse scattering; give what draws photons for a seed.
+
+    The images of each seed are reduced and merged. What they are expected to count is worked out
+    once.
+    """
+    experiment = make_experiment(
+        structure.require_cell(), structure.space_group, d_min=d_min, n_pixels=n_pixels
+    )
+    options = MapOptions(d_min=d_min, sampling=sampling, bragg_radius=0.2)
+    with tempfile.TemporaryDirectory() as folder:
+        quiet = ExposeOptions(PHOTONS, noise=False)
+        made = expose(total, experiment, folder, quiet, np.random.default_rng(0))
+        (exposed,) = read_experiments(made.experiments)
+        with h5py.File(made.images[0], "r") as file:
+            expected = file["entry/data/data"][()]
+        drawn = Path(folder) / "drawn.h5"
+
+        def measured(seed: int) -> DiffuseMap:
+            rng = np.random.default_rng(seed)
+            with h5py.File(drawn, "w") as file:
+                file["entry/data/data"] = rng.poisson(expected).astype(np.uint32)
+            return merge(compute_map([exposed.with_images(str(drawn))], options, rng)).map
+
+        yield measured
+
+
 def observe(
     structure: AtomicStructure,
     total: DiffuseMap,
@@ -34,11 +73,6 @@ def observe(
     sampling: tuple[int, int, int] = (3, 3, 3),
 ) -> DiffuseMap:
     """Expose a map of Bragg peaks and diffuse scattering, reduce and merge the images."""
-    experiment = make_experiment(
-        structure.require_cell(), structure.space_group, d_min=d_min, n_pixels=n_pixels
-    )
-    options = MapOptions(d_min=d_min, sampling=sampling, bragg_radius=0.2)
-    rng = np.random.default_rng(seed)
-    with tempfile.TemporaryDirectory() as folder:
-        made = expose(total, experiment, folder, ExposeOptions(PHOTONS), rng)
-        return merge(compute_map(read_experiments(made.experiments), options, rng)).map
+    how = {"n_pixels": n_pixels, "sampling": sampling}
+    with exposed_once(structure, total, d_min, **how) as measured:
+        return measured(seed)
