@@ -25,7 +25,10 @@ N_REPEATS = 30  # of each case at full size: about an hour in all
 
 @dataclass(frozen=True)
 class Case:
-    """What moves the crystal, where the fit starts, and how often a reduced form repeats it."""
+    """What moves the crystal, where the fit starts, and how often a reduced form repeats it.
+
+    Springs are not in the reduced form: at its 2.6 Å stiff ones and a large scale explain the map.
+    """
 
     truth: DisorderModel
     start: DisorderModel
@@ -43,15 +46,15 @@ def cases(n_atoms: int) -> dict[str, Case]:
     thirds = np.array_split(np.arange(n_atoms), 3)
     springs = {"distance_edges": (4.5, 9.0), "scale": "absolute", "nodes": "all"}
     return {
-        "liquid-like": Case(LiquidLike(0.35, 6.0), LiquidLike(0.45, 9.0), 3),
-        "one body": Case(RigidBody(t, l, s), RigidBody(*start), 0),
+        "liquid-like": Case(LiquidLike(0.35, 6.0), LiquidLike(0.45, 9.0), 2),
+        "one body": Case(RigidBody(t, l, s), RigidBody(*start), 1),
         "three bodies": Case(
             RigidBody(t, 10 * l, np.sqrt(10) * s, bodies=thirds),
             RigidBody(0.04, 4e-3 * np.eye(3), np.zeros((3, 3)), bodies=thirds), 0,
         ),
         "springs": Case(
             ElasticNetwork(spring_constants=(30.0, 4.0), **springs),
-            ElasticNetwork(spring_constants=(10.0, 10.0), **springs), 1,
+            ElasticNetwork(spring_constants=(10.0, 10.0), **springs), 0,
         ),
     }  # fmt: skip
 
