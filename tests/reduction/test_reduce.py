@@ -97,6 +97,28 @@ def test_scaling_undoes_what_drifted(steady, drifted, tmp_path):
     assert np.array_equal(again.map.intensity, found.intensity, equal_nan=True)
 
 
+def test_bright_pixels_leave_without_any_scaling(steady, tmp_path):
+    """Thirty pixels of 5000 photons on each image: their observations go, the others stay."""
+    (experiment,), wanted = steady
+    rng = np.random.default_rng(4)
+    with h5py.File(experiment.template) as file:
+        images = file["entry/data/data"][()].astype(np.int64)
+    flat = images.reshape(N_IMAGES, -1)
+    for image in flat:
+        image[rng.choice(flat.shape[1], 30, replace=False)] = 5000
+    path = tmp_path / "zingers.h5"
+    with h5py.File(path, "w") as file:
+        file["entry/data/data"] = images.astype(np.uint32)
+    spoilt = (experiment.with_images(path),)
+    plain, _ = reduce_images(spoilt, MapOptions(**OPTIONS))
+    found, how = reduce_images(spoilt, MapOptions(**OPTIONS, scaling="outliers", wedge=4.0))
+    assert cc(plain, wanted) < 0.9
+    assert cc(found, wanted) > LEAST_CC
+    assert found.provenance[-1]["options"]["corrections"] == []
+    # Of an observation's dozens of pixels one is bright in one of twenty.
+    assert 0.03 < how.figures["n_outliers"] / how.figures["n_observations"] < 0.07
+
+
 # --- 3 exact limits ------------------------------------------------------
 
 

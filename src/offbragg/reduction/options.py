@@ -120,8 +120,9 @@ class MapOptions(MaskOptions):
         Points along each side of a pixel, and through the rotation of an image, that its count is
         split over; 1, 1 gives the pixel whole to the voxel of its centre.
     scaling : str
-        ``"none"``, or ``"standard"``: what each wedge of images measured is scaled before it is
-        averaged, as by the command scale with its defaults.
+        ``"none"``; ``"outliers"``: what a wedge of images measured in a voxel is left out where
+        its equivalents make it improbable, and errors are those by which equivalents differ;
+        ``"standard"``: it is scaled before that, as by the command scale with its defaults.
     wedge : float
         Images are one wedge while the crystal turns by no more than this [degrees].
     observations : str or None
@@ -172,7 +173,7 @@ class MapOptions(MaskOptions):
             ("bragg", BRAGG),
             ("bragg_radius_unit", RADIUS_UNITS),
             ("background_model", ("images", "radial")),
-            ("scaling", ("none", "standard")),
+            ("scaling", ("none", "outliers", "standard")),
         ):
             value = getattr(self, name)
             if value not in allowed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,5 +64,8 @@ def reduce_images(
         path = options.observations or Path(temporary) / "observations.h5"
         write_observations(experiments, options, path, rng, progress)
         observations, _ = index_alike(read_observations(path))
-        scaled = scale_to_map(observations, ScalingOptions(seed=options.seed), progress)
+        settings = ScalingOptions(seed=options.seed)
+        if options.scaling == "outliers":
+            settings = replace(settings, corrections=())
+        scaled = scale_to_map(observations, settings, progress)
     return scaled.map, scaled

@@ -24,6 +24,8 @@ _LARGEST_SQUARE = 36.0
 # Rounds of rejection: an outlier pulls the mean that its equivalents are judged by. Of those that
 # are improbable, only the ones go first that deviate at least so much as the worst of their orbit.
 _ROUNDS, _WORST = 6, 0.5
+# Standard deviations from the median of an orbit that make a suspect.
+_FAR = 8.0
 # Below so many expected photons the tails are Poisson's, above normal.
 _MANY_PHOTONS = 200.0
 
@@ -107,6 +109,8 @@ def scale_observations(
     level = np.maximum(float(np.mean(data.intensity)), np.finfo(float).tiny)
     weight = factor / (data.per_intensity + data.own_variance / level)
     is_outlier = np.zeros(len(intensity), dtype=bool)
+    if outlier_probability > 0:
+        is_outlier = _far_from_medians(data, factor, offset, intensity)
     model = ErrorModel()
     variance = np.ones_like(intensity)
     for _ in range(_ROUNDS):
@@ -150,6 +154,29 @@ def _others(
     with np.errstate(invalid="ignore", divide="ignore"):
         mean: FloatArray = np.where(total > 0, summed / total, np.nan)
     return mean, np.asarray(total, dtype=np.float64)
+
+
+def _far_from_medians(
+    data: ScalingData, factor: FloatArray, offset: FloatArray, intensity: FloatArray
+) -> BoolArray:
+    """Suspects (n,) that are no part of the first means: far from the median of their orbit.
+
+    Bright pixels in a few per cent of the observations spoil the means of most orbits, so that what
+    equivalents differ by, and the errors learned from it, is theirs. Rounds of `_find_outliers`
+    judge suspects again. Orbits of two have none: their median is their mean.
+    """
+    order = np.lexsort((intensity, data.orbit))
+    members = np.bincount(data.orbit, minlength=data.n_orbits)
+    first = np.cumsum(members) - members
+    middle = [intensity[order[first + (members - 1 + n) // 2]] for n in (0, 1)]
+    median = np.maximum(0.5 * (middle[0] + middle[1]), 0.0)[data.orbit]
+    variance = data.expected_variance(factor * median + offset) / factor**2
+    # Where nothing is expected, one photon is.
+    variance = np.maximum(variance, (data.per_intensity / factor) ** 2)
+    square = (intensity - median) ** 2 / variance
+    several = members[data.orbit] > 2
+    most = max(float(np.median(square[several])) / MEDIAN_SQUARE, 1.0) if several.any() else 1.0
+    return several & (square > _FAR**2 * most)
 
 
 def _find_outliers(

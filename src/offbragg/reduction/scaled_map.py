@@ -55,16 +55,17 @@ def scale_to_map(
     """
     settings = options or ScalingOptions()
     data = scaling_data(observations, settings.laue_group, settings.friedel)
-    corrections = standard_corrections(data, settings)
-    columns = observations.columns
-    passages = join_passages(
-        data, columns["voxel"], columns["weight"].astype(np.float64),
-        observations.wedges.turn[columns["wedge"]],
-    )  # fmt: skip
-    scaling = fit_scaling(
-        passages, corrections, most_observations=settings.most_observations,
-        rng=np.random.default_rng(settings.seed), progress=progress,
-    )  # fmt: skip
+    scaling = Scaling.none()
+    if corrections := standard_corrections(data, settings):
+        columns = observations.columns
+        passages = join_passages(
+            data, columns["voxel"], columns["weight"].astype(np.float64),
+            observations.wedges.turn[columns["wedge"]],
+        )  # fmt: skip
+        scaling = fit_scaling(
+            passages, corrections, most_observations=settings.most_observations,
+            rng=np.random.default_rng(settings.seed), progress=progress,
+        )  # fmt: skip
     before = scale_observations(data, Scaling.none(), outlier_probability=0.0)
     scaled = scale_observations(data, scaling, outlier_probability=settings.outlier_probability)
     figures = {
