@@ -10,6 +10,7 @@ PARTS = [
     "physics",
     "exposed",
     "scaling",
+    "outliers",
     "recovery",
     "low_rank",
     "selection",
