@@ -5,9 +5,9 @@ import pytest
 from offbragg import LiquidLike, compare, fit, import_map, merge, read_structure
 from offbragg.maps.symmetrize import apply_operation
 
-LIMITS = {"d_max": 10.0, "d_min": 1.65}
-LEAST_CC = 0.60  # 0.647 seen
-LARGEST_CONTROL = 0.12  # −0.008 seen, for the indexing that is wrong
+LIMITS = {"d_max": 10.0, "d_min": 2.2}  # to 1.65 Å: make prove PARTS=ranked
+LEAST_CC = 0.58  # 0.626 seen, 0.605 of held-out voxels
+LARGEST_CONTROL = 0.12  # 0.025 seen, for the indexing that is wrong
 # Cell of the map: data/README.md.
 CELL = (48.46, 48.46, 63.43, 90.0, 90.0, 90.0)
 
@@ -17,8 +17,8 @@ def test_exact_motions_explain_the_measured_map(shared_data):
     structure = read_structure(shared_data / "snase/model/4wor.pdb").select("not water")
     measured = import_map(shared_data / "snase/maps/snc.wmpn.lat", cell=CELL, space_group="P 41")
     observed = merge(measured, laue_group="4/m").map
-    start = LiquidLike(0.45, 12.0)  # a fit from (0.4, 7.0) ends at 0.448 and 12.68 Å as well
-    found = fit(observed, structure, start, max_evaluations=9, **LIMITS)
+    start = LiquidLike(0.45, 12.0)
+    found = fit(observed, structure, start, max_evaluations=5, rtol=1e-3, **LIMITS)
     assert compare(observed, found.model_map, **LIMITS).overall.cc >= LEAST_CC
     control = apply_operation(observed, "k,h,l")
     assert compare(control, found.model_map, **LIMITS).overall.cc <= LARGEST_CONTROL

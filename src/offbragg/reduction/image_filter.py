@@ -40,7 +40,7 @@ FILTERS = {"mode-filter": MODE, "median-filter": MEDIAN, "mean-filter": MEAN}
 #: What the variance of a filtered pixel is in photons, so that the mean over a patch of pixels, as
 #: if they were independent, has at least the variance that it has. Seen, of patches of 18 × 18 and
 #: 30 × 30 pixels: 2.1 for the mode of 12 photons, 1.3 of 100 or more, 1.1 for the median, 0.7 for
-#: the mean; of a single pixel 0.02, 0.007, 0.005.
+#: the mean; of a single pixel 0.02 (0.035 of 12 photons), 0.007, 0.005.
 FILTER_VARIANCE = {"mode-filter": 2.5, "median-filter": 1.25, "mean-filter": 1.0}
 #: A mode needs windows with a median of so many photons.
 FEWEST_PHOTONS = 10.0
