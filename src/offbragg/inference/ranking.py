@@ -53,6 +53,9 @@ class RankedModel:
     cc_working : float
         The same of the fit to all voxels.
     cc_by_fold : ndarray, shape (n_folds,)
+    cc_without : ndarray, shape (n_blocks,)
+        ``cc`` without each block of hkl: what its errors are of, and those of differences between
+        models of the same folds that were ranked apart, by `jackknife_difference`.
     behind, behind_error : float
         How far ``cc`` is below the best model's, and the difference's standard error by the same
         jackknife; 0 for the best.
@@ -74,6 +77,7 @@ class RankedModel:
     cc_error: float
     cc_working: float
     cc_by_fold: FloatArray
+    cc_without: FloatArray
     behind: float
     behind_error: float
     reference: str
@@ -255,6 +259,7 @@ def _beside(
         cc_error=jackknife_error(one.without),
         cc_working=one.cc_working,
         cc_by_fold=one.cc_by_fold,
+        cc_without=one.without,
         behind=behind,
         behind_error=behind_error,
         reference=reference,
