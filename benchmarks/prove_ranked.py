@@ -1,7 +1,7 @@
 """A measured map, staphylococcal nuclease: models and their sums on blocks that no fit has seen.
 
-Hours in all: each model is kept in docs/results/ranked.json as soon as it is done, and a run goes on
-from there. FRESH=1 begins anew.
+Hours in all: each model is kept in docs/results/ranked.json as soon as it is done, and a run goes
+on from there. FRESH=1 begins anew.
 """
 
 from __future__ import annotations

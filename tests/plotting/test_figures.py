@@ -153,7 +153,8 @@ def test_bars_of_a_ranking_are_its_correlations(floor):
         RankedModel(
             name=name, model=Uncorrelated(), n_numbers=0, cc=cc, cc_error=0.05, cc_working=cc + 0.1,
             cc_by_fold=np.array([cc]), cc_without=np.array([cc]),
-            behind=0.7 - cc, behind_error=0.0, reference="a", gain=cc - 0.7, gain_error=0.0, cc_null=floor, converged=True,
+            behind=0.7 - cc, behind_error=0.0, reference="a", gain=cc - 0.7, gain_error=0.0,
+            cc_null=floor, converged=True,
         )
         for name, cc in zip(names, figures, strict=True)
     ]  # fmt: skip

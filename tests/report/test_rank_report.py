@@ -14,8 +14,8 @@ def ranked(name, model, cc, **more):
     figures = {
         "n_numbers": 2, "cc_error": 0.0123, "cc_working": cc + 0.02,
         "cc_by_fold": np.array([cc, cc + 0.01, cc - 0.01]), "cc_without": np.array([cc, cc]),
-        "behind": 0.7 - cc, "behind_error": 0.0234, "reference": "liquid-like", "gain": cc - 0.7, "gain_error": 0.0345,
-        "cc_null": None, "converged": True,
+        "behind": 0.7 - cc, "behind_error": 0.0234, "reference": "liquid-like", "gain": cc - 0.7,
+        "gain_error": 0.0345, "cc_null": None, "converged": True,
     }  # fmt: skip
     return RankedModel(name=name, model=model, cc=cc, **(figures | more))
 
