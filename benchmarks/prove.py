@@ -9,6 +9,7 @@ PARTS = [
     "accuracy",
     "physics",
     "exposed",
+    "dials",
     "recovery",
     "low_rank",
     "selection",
