@@ -106,6 +106,18 @@ def flat_experiment(n_images: int, degrees: float, d_min: float = D_MIN) -> Expe
     )
 
 
+def on_grid(given: DiffuseMap, grid: HklGrid) -> DiffuseMap:
+    """The values of a map at the hkl of another grid; NaN where it has none."""
+    index, inside = given.grid.index_of(grid.hkl())
+    places = tuple(np.moveaxis(np.where(inside[..., None], index, 0), -1, 0))
+    found = {
+        name: np.where(inside, values[places], np.nan)
+        for name in ("intensity", "sigma")
+        if (values := getattr(given, name)) is not None
+    }
+    return DiffuseMap(grid, space_group=given.space_group, **found)
+
+
 def as_cbf(experiment: Experiment, folder: Path) -> None:
     """The same counts as CBF images, as `expose` writes them."""
     folder.mkdir()
