@@ -11,6 +11,7 @@ PARTS = [
     "exposed",
     "scaling",
     "outliers",
+    "dials",
     "recovery",
     "low_rank",
     "selection",

@@ -161,6 +161,26 @@ def test_unknown_limits_of_a_panel_stay_unknown(tmp_path, experiment):
     assert second.trusted_range[1] >= 1e30
 
 
+def test_even_steps_have_the_layout_of_every_version(tmp_path, experiment):
+    # As shared files of DIALS 3.12 have it, which that version needs and newer ones read too.
+    angles = np.radians([10.0, 10.5, 11.0]), np.full(3, np.radians(0.5))
+    even = replace(experiment, scan=Scan((7, 9), *angles, np.array([0.1, 0.2, 0.1])))
+    write_experiments(tmp_path / "x.expt", even)
+    (scan,) = json.loads((tmp_path / "x.expt").read_text())["scan"]
+    assert sorted(scan) == [
+        "batch_offset", "epochs", "exposure_time", "image_range", "oscillation",
+        "valid_image_ranges",
+    ]  # fmt: skip
+    assert_allclose(scan["oscillation"], [10.0, 0.5], rtol=RTOL_ROUNDING)
+    assert_allclose(scan["epochs"], [0.0, 0.1, 0.3])
+    (back,) = read_experiments(tmp_path / "x.expt")
+    assert_allclose(back.scan.oscillation_start, angles[0], rtol=RTOL_ROUNDING)
+    assert_allclose(back.scan.oscillation_width, angles[1], rtol=RTOL_ROUNDING)
+    assert_allclose(back.scan.exposure_times, [0.1, 0.2, 0.1])
+    write_experiments(tmp_path / "y.expt", replace(even, scan=Scan((7, 9), *angles)))
+    assert read_experiments(tmp_path / "y.expt")[0].scan.exposure_times is None
+
+
 def test_equal_models_are_written_once(tmp_path, experiment):
     other = replace(experiment, template="b_####.cbf", scan=replace(experiment.scan))
     write_experiments(tmp_path / "x.expt", [experiment, other])

@@ -1,5 +1,7 @@
 """create_nxmx: what a NeXus reader finds, by following the file's own links and axes only."""
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from offbragg.errors import InputError
 from offbragg.made_crystal import make_experiment
-from offbragg.reduction.experiment import Experiment, Goniometer
+from offbragg.reduction.experiment import Experiment, Goniometer, Scan
 from offbragg.reduction.nxmx import create_nxmx, image_shape
 
 ATOL_FRAME = 1e-12  # products of a few rotation matrices
@@ -119,6 +121,26 @@ def test_one_panel_has_images_of_two_axes(tmp_path, experiment):
         assert_allclose(file["entry/sample/transformations/omega"], [0, 1, 2, 3], atol=1e-12)
         assert_allclose(file["entry/sample/transformations/omega_end"], [1, 2, 3, 4], atol=1e-12)
         assert file["entry/instrument/detector/module_0/data_size"][()].tolist() == [32, 16]
+
+
+def test_what_the_standard_asks_of_a_detector_is_there(written, tmp_path, experiment):
+    # NXmx: sensor_material and sensor_thickness are required, frame_time is one number.
+    detector = written[0]["entry/instrument/detector"]
+    assert detector["sensor_material"].asstr()[()] == "Si"
+    assert_allclose(detector["sensor_thickness"], 0.45)
+    assert detector["frame_time"][()] == 1.0
+    unknown = tuple(replace(panel, mu=0.0) for panel in experiment.detector)
+    times = Scan(
+        (1, 4), experiment.scan.oscillation_start, experiment.scan.oscillation_width, [1, 2, 1, 2]
+    )
+    other = replace(experiment, detector=unknown, scan=times)
+    with create_nxmx(tmp_path / "y.h5", other, np.uint16):
+        pass
+    with h5py.File(tmp_path / "y.h5") as file:
+        detector = file["entry/instrument/detector"]
+        assert detector["sensor_thickness"][()] == 0
+        assert "frame_time" not in detector
+        assert detector["count_time"][()].tolist() == [1, 2, 1, 2]
 
 
 # --- 5 errors ------------------------------------------------------------

@@ -165,7 +165,7 @@ def expose(
     expt
         DIALS experiment list that gives the geometry.
     output
-        Folder for the images (NXmx) and their .expt.
+        Folder for the images and their .expt.
     seed
         Of the photon noise.
     """

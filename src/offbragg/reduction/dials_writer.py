@@ -1,4 +1,4 @@
-"""Experiments to DIALS experiment lists (``.expt``), in the layout with scan ``properties``."""
+"""Experiments to DIALS experiment lists (``.expt``)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ from offbragg.reduction.experiment import Beam, CrystalModel, Experiment, Goniom
 
 _KINDS = ("beam", "detector", "goniometer", "scan", "crystal", "imageset")
 _NO_LIMIT = 1e30  # JSON has no infinity
+_EVEN = 1e-9  # steps of a scan are even that differ by less [degrees]
 
 
 def write_experiments(path: str | Path, experiments: Experiment | Sequence[Experiment]) -> None:
     """Write a DIALS experiment list that `read_experiments` gives back.
 
     Models that are equal are written once and shared. Panels are written in the laboratory
-    frame, in one group. A template within the file's own folder is written relative to it.
+    frame, in one group. A template within the file's own folder is written relative to it. Scans
+    of even steps are in the layout that DIALS wrote until 3.14 and newer versions read as well;
+    others need the newer one, with ``properties`` of each image.
 
     Parameters
     ----------
@@ -95,20 +98,23 @@ def _goniometer(goniometer: Goniometer) -> dict[str, Any]:
 
 
 def _scan(scan: Scan) -> dict[str, Any]:
-    """A scan with one value an image; angles in degrees."""
-    properties = {
-        "oscillation": np.degrees(scan.oscillation_start).tolist(),
-        "oscillation_width": np.degrees(scan.oscillation_width).tolist(),
+    """A scan, angles in degrees: the first start and one width, or a value for each image."""
+    start, width = np.degrees(scan.oscillation_start), np.degrees(scan.oscillation_width)
+    known = scan.exposure_times is not None
+    times = scan.exposure_times if scan.exposure_times is not None else np.zeros(0)
+    model: dict[str, Any] = {"image_range": list(scan.image_range), "batch_offset": 0}
+    exposures = {
+        "exposure_time": times.tolist(),
+        "epochs": (np.cumsum(times) - times).tolist(),
     }
-    if scan.exposure_times is not None:
-        properties["exposure_time"] = scan.exposure_times.tolist()
-        properties["epochs"] = (np.cumsum(scan.exposure_times) - scan.exposure_times).tolist()
-    return {
-        "image_range": list(scan.image_range),
-        "batch_offset": 0,
-        "properties": properties,
-        "valid_image_ranges": {},
-    }
+    even = start[0] + width[0] * np.arange(scan.n_images)
+    if max(np.abs(width - width[0]).max(), np.abs(start - even).max()) < _EVEN:
+        # The layout that every version of DIALS reads.
+        model |= {"oscillation": [float(start[0]), float(width[0])], **exposures}
+    else:
+        properties = {"oscillation": start.tolist(), "oscillation_width": width.tolist()}
+        model["properties"] = properties | (exposures if known else {})
+    return model | {"valid_image_ranges": {}}
 
 
 def _crystal(crystal: CrystalModel) -> dict[str, Any]:

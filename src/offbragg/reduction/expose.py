@@ -17,8 +17,9 @@ import importlib.metadata
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -26,11 +27,19 @@ from numpy.typing import DTypeLike, NDArray
 from offbragg.crystal.cell import check_cells_agree
 from offbragg.errors import InputError
 from offbragg.maps.diffuse_map import DiffuseMap
+from offbragg.reduction.cbf_writer import check_mini_cbf
 from offbragg.reduction.corrections import mean_solid_angle
 from offbragg.reduction.dials_writer import write_experiments
 from offbragg.reduction.experiment import Experiment
+from offbragg.reduction.exposed_files import (
+    SUFFIXES,
+    as_made,
+    create_images,
+    output_names,
+    pixel_type,
+)
 from offbragg.reduction.exposed_sweep import ExposedSweep, make_sweeps
-from offbragg.reduction.nxmx import create_nxmx, image_shape
+from offbragg.reduction.nxmx import image_shape
 from offbragg.runtime import SILENT, Progress, map_in_order
 
 logger = logging.getLogger(__name__)
@@ -54,6 +63,9 @@ class ExposeOptions:
         Points averaged along each edge of a pixel.
     noise : bool
         Poisson counts (uint16, or uint32 for bright images); else the expectation, float32.
+    format : str
+        ``"nxmx"``: one HDF5 file an experiment. ``"cbf"``: one mini-CBF an image, int32, for a
+        panel across the beam with the rotation axis along its fast axis, and for counts alone.
     overwrite : bool
         Replace images and experiments of an earlier run in the same folder.
     n_workers : int or None
@@ -70,6 +82,7 @@ class ExposeOptions:
     n_rotation: int | None = None
     n_pixel: int = 1
     noise: bool = True
+    format: Literal["nxmx", "cbf"] = "nxmx"
     overwrite: bool = False
     n_workers: int | None = None
 
@@ -82,6 +95,10 @@ class ExposeOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name} must be >= 1, got {value}")
+        if self.format not in SUFFIXES:
+            raise InputError(f"format must be one of {', '.join(SUFFIXES)}, got {self.format!r}")
+        if self.format == "cbf" and not self.noise:
+            raise InputError("format must be nxmx without noise: CBF images hold whole numbers")
 
 
 @dataclass(frozen=True)
@@ -93,7 +110,7 @@ class ExposeResult:
     experiments : Path
         The ``.expt`` file.
     images : tuple of Path
-        One NXmx file an experiment.
+        One NXmx file an experiment, or a template with ``#`` for the numbers of CBF files.
     scale : float
         Photons per map unit (usually e² per cell) in a pixel of solid angle ΔΩ₀ that loses
         nothing: what a map reduced from the images is in units of the map that was given.
@@ -133,7 +150,8 @@ def expose(
     experiments, beside ``exposed.expt``. The detector made has gain 1, pedestal 0 and a trusted
     range that ends short of the largest number of its pixels; masked pixels are exposed like the
     others. Images are numbered from 1 and refer to the new files; all other geometry is that of
-    the experiments given.
+    the experiments given. Readers of headers take a sensor to have parallax: give the panel
+    ``parallax`` where the headers shall tell the same geometry as ``exposed.expt``.
 
     Parameters
     ----------
@@ -157,7 +175,8 @@ def expose(
     InputError
         If the folder has such files already (unless ``overwrite``), the cells of map and crystal
         differ by more than 3 %, the panels of an experiment differ in size, the map is nowhere
-        above 0 where the images reach, or counts would not fit 32 bits.
+        above 0 where the images reach, counts would not fit 32 bits (CBF: 31), or a CBF header
+        cannot tell the geometry.
 
     Notes
     -----
@@ -166,21 +185,26 @@ def expose(
     several = (experiments,) if isinstance(experiments, Experiment) else tuple(experiments)
     if not several:
         raise InputError("experiments must hold at least one, got none")
-    target, images = _output_names(Path(out_dir), len(several), options)
+    target, images = output_names(
+        Path(out_dir), len(several), options.format, overwrite=options.overwrite
+    )
     for experiment in several:
+        if options.format == "cbf":
+            check_mini_cbf(experiment)
         check_cells_agree(diffuse_map.cell, experiment.crystal.cell, "map and experiment")
     sweeps = make_sweeps(several, diffuse_map, options.n_pixel, options.n_rotation)
 
     progress.start("exposing", 2 * sum(sweep.experiment.n_images for sweep in sweeps))
     scale, brightest = _find_scale(sweeps, options, progress)
-    dtype = _pixel_type(brightest, options)
+    dtype = pixel_type(brightest, options.format, noise=options.noise)
     target.parent.mkdir(parents=True, exist_ok=True)
     total, made = 0.0, []
     for sweep, path in zip(sweeps, images, strict=True):
-        experiment = _as_made(sweep.experiment, path.name, dtype)
-        with create_nxmx(path, experiment, dtype, _provenance(options, scale)) as dataset:
+        experiment = as_made(sweep.experiment, path.name, dtype)
+        made_by = _provenance(options, scale)
+        with create_images(path, experiment, dtype, made_by, options.format) as written:
             for index, counts in enumerate(_draw(sweep, scale, options, rng, dtype)):
-                dataset[index] = counts
+                written[index] = counts
                 total += float(counts.sum(dtype=np.float64))
                 progress.step()
         made.append(experiment)
@@ -221,25 +245,6 @@ def _find_scale(
     return scale, scale * brightest + options.background * exposure
 
 
-def _pixel_type(brightest: float, options: ExposeOptions) -> np.dtype[np.generic]:
-    """Choose the smallest type that holds counts of an expectation, 10 standard deviations on."""
-    if not options.noise:
-        return np.dtype(np.float32)
-    highest = brightest + 10.0 * np.sqrt(brightest) + 20.0
-    for dtype in (np.dtype(np.uint16), np.dtype(np.uint32)):
-        if highest < _largest_trusted(dtype):
-            return dtype
-    raise InputError(f"photons must give counts below 2^32, got {brightest:.3g} in a pixel")
-
-
-def _largest_trusted(dtype: DTypeLike) -> float:
-    """Largest good value: the last number of a detector's type often marks pixels without data."""
-    kind = np.dtype(dtype)
-    if kind.kind == "f":
-        return float(np.finfo(np.float32).max)
-    return float(np.iinfo(kind).max - 1)
-
-
 def _draw(
     sweep: ExposedSweep,
     scale: float,
@@ -260,41 +265,6 @@ def _draw(
         return image
 
     return map_in_order(draw, range(experiment.n_images), options.n_workers)
-
-
-def _as_made(experiment: Experiment, template: str, dtype: DTypeLike) -> Experiment:
-    """Describe the images made: numbered from 1, in one file, of an ideal counter."""
-    n_images = experiment.n_images
-    trusted = (-1.0, _largest_trusted(dtype))
-    panels = tuple(
-        replace(panel, gain=1.0, pedestal=0.0, trusted_range=trusted, raw_image_offset=None)
-        for panel in experiment.detector
-    )
-    scan = replace(experiment.scan, image_range=(1, n_images))
-    return replace(
-        experiment,
-        detector=panels,
-        scan=scan,
-        template=template,
-        image_files=(),
-        file_indices=tuple(range(n_images)),
-        source="",
-    )
-
-
-def _output_names(
-    out_dir: Path, n_experiments: int, options: ExposeOptions
-) -> tuple[Path, tuple[Path, ...]]:
-    """Paths of the experiment list and the images; refuses to replace files unless told to."""
-    if n_experiments == 1:
-        images: tuple[Path, ...] = (out_dir / "exposed.h5",)
-    else:
-        images = tuple(out_dir / f"exposed_{n}.h5" for n in range(1, n_experiments + 1))
-    target = out_dir / "exposed.expt"
-    there = [path for path in (target, *images) if path.exists()]
-    if there and not options.overwrite:
-        raise InputError(f"{there[0]}: exists; choose another folder, or overwrite")
-    return target, images
 
 
 def _provenance(options: ExposeOptions, scale: float) -> dict[str, str | float]:

@@ -1,8 +1,8 @@
 """NXmx files: images and the part of the geometry that NeXus readers look for, in HDF5.
 
 The file is in NeXus's own frame: z along the beam, y along the normal of its polarisation, at
-right angles to it. It holds what an `Experiment` knows and nothing else, so material and
-electronics of the detector are left out.
+right angles to it. It holds what an `Experiment` knows and nothing else, so the electronics of
+the detector are left out; the sensor's material is that which absorbs so.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from offbragg.conventions import FloatArray
 from offbragg.errors import InputError
 from offbragg.reduction.corrections import polarization_axis
 from offbragg.reduction.experiment import Experiment, Panel
+from offbragg.reduction.sensor import sensor_material
 
 _OMEGA = "/entry/sample/transformations/omega"
 _FIXED = "/entry/sample/transformations/fixed"
@@ -147,12 +148,17 @@ def _write_instrument(
     _value(detector, "x_pixel_size", first.pixel_size[0], "mm")
     _value(detector, "y_pixel_size", first.pixel_size[1], "mm")
     _value(detector, "distance", min(_distance(p) for p in experiment.detector), "mm")
-    if first.thickness > 0:
-        _value(detector, "sensor_thickness", first.thickness, "mm")
+    # The standard asks for both; a sensor that nobody knows absorbs at its surface.
+    material = sensor_material(first.mu, experiment.beam.wavelength)
+    detector["sensor_material"] = material or "Si"
+    _value(detector, "sensor_thickness", first.thickness if material else 0.0, "mm")
     if np.isfinite(first.trusted_range[1]):
         detector["saturation_value"] = first.trusted_range[1]
     if experiment.scan.exposure_times is not None:
-        _value(detector, "count_time", experiment.scan.exposure_times, "s")
+        times = experiment.scan.exposure_times
+        _value(detector, "count_time", times, "s")
+        if np.ptp(times) == 0:  # the standard has one frame_time for all; there is no dead time
+            _value(detector, "frame_time", float(times[0]), "s")
     for index, panel in enumerate(experiment.detector):
         module = _group(detector, f"module_{index}", "NXdetector_module")
         several = len(experiment.detector) > 1
