@@ -13,7 +13,6 @@ import itertools
 import math
 
 import numpy as np
-import scipy.signal
 
 from offbragg.conventions import TWO_PI, FloatArray, IntArray
 from offbragg.crystal.structure import AtomicStructure
@@ -60,6 +59,9 @@ def halo_series(
     each of them and each order. Form of Caspar et al., Nature 332, 659 (1988), with the prefactor
     1/(8π³) of the continuous convolution, which makes 1/V for a comb.
     """
+    # Slow to import, and few use it.
+    from scipy.signal import fftconvolve
+
     n = np.array(lattice.sampling)
     extent = np.array(lattice.extent)
     margin = _MARGIN * order / correlation_length
@@ -89,7 +91,7 @@ def halo_series(
         for k in range(1, order + 1):
             halo = _kernel_transform(q_squared, correlation_length, kernel, k)
             # Only where all of the comb lies within the kernel's array: the map's own nodes.
-            phi = scipy.signal.fftconvolve(halo, comb, mode="valid") / volume
+            phi = fftconvolve(halo, comb, mode="valid") / volume
             own = x[where]
             total[where] += np.exp(-own) * own**k / math.factorial(k) * phi
     within = lattice.q_squared() <= lattice.q_max**2 * (1 + 1e-9)

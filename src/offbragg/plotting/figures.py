@@ -7,11 +7,9 @@ no global state of pyplot is touched.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import Normalize, TwoSlopeNorm
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from offbragg.conventions import FloatArray
@@ -21,6 +19,12 @@ from offbragg.inference.ranking import RankedModel
 from offbragg.maps.comparison import Comparison
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.maps.shells import anisotropic_part, isotropic_shells, shell_mean
+from offbragg.plotting.canvas import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
 
 _PLANES = {"h": (0, "k", "l"), "k": (1, "h", "l"), "l": (2, "h", "k")}
 _MISSING = "#bfbfbf"
@@ -59,7 +63,7 @@ def draw_sections(
         raise InputError(f"normal must be h, k or l, got {normal!r}")
     if not maps:
         raise InputError("draw_sections: expected at least one map, got none")
-    figure = Figure(figsize=(4.4 * len(maps), 4.2), layout="constrained")
+    figure = new_figure(4.4 * len(maps), 4.2)
     axes = figure.subplots(1, len(maps), squeeze=False)[0]
     for ax, (title, diffuse_map) in zip(axes, maps.items(), strict=True):
         _draw_section(figure, ax, diffuse_map, (normal, level), anisotropic, unit)
@@ -114,6 +118,8 @@ def _plane_coordinates(
 
 
 def _norm(section: NDArray[np.floating], anisotropic: bool) -> Normalize:
+    from matplotlib.colors import Normalize, TwoSlopeNorm
+
     finite = section[np.isfinite(section)]
     if not len(finite):
         return Normalize(0.0, 1.0)
@@ -126,7 +132,7 @@ def _norm(section: NDArray[np.floating], anisotropic: bool) -> Normalize:
 
 def draw_correlation(tables: Mapping[str, Comparison]) -> Figure:
     """Draw the correlation of maps against resolution, one line a comparison."""
-    figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+    figure = new_figure(5.2, 3.4)
     ax = figure.subplots()
     for label, table in tables.items():
         middle = [0.5 * (1 / row.d_max + 1 / row.d_min) for row in table.shells]
@@ -148,7 +154,7 @@ def draw_agreement(tables: Mapping[str, Mapping[str, Sequence[float | None]]]) -
         ``d_max``, ``d_min`` [Å], ``cc``, ``r``, ``cc_anisotropic``, ``r_anisotropic``; None where a
         figure is not defined.
     """
-    figure = Figure(figsize=(9.0, 3.4), layout="constrained")
+    figure = new_figure(9.0, 3.4)
     for ax, key, name in zip(figure.subplots(1, 2), ("cc", "r"), ("CC", "R"), strict=True):
         for number, (label, table) in enumerate(tables.items()):
             edges = np.array([table["d_max"], table["d_min"]], dtype=np.float64)
@@ -167,11 +173,11 @@ def draw_agreement(tables: Mapping[str, Mapping[str, Sequence[float | None]]]) -
 
 def draw_residue_correlations(found: ResidueCorrelations) -> Figure:
     """Draw the correlations of residues' displacements as a picture, red together, blue against."""
-    figure = Figure(figsize=(5.2, 4.4), layout="constrained")
+    figure = new_figure(5.2, 4.4)
     ax = figure.subplots()
     n = len(found.numbers)
     image = ax.imshow(
-        found.correlation, cmap="RdBu_r", norm=TwoSlopeNorm(0.0, -1.0, 1.0), origin="lower",
+        found.correlation, cmap="RdBu_r", vmin=-1.0, vmax=1.0, origin="lower",
         interpolation="nearest",
     )  # fmt: skip
     ticks = np.unique(np.linspace(0, n - 1, min(n, 9)).round().astype(np.int64))
@@ -192,7 +198,7 @@ def draw_ranking(ranked: Sequence[RankedModel]) -> Figure:
 
     Open circles are the CC of the fits to all voxels.
     """
-    figure = Figure(figsize=(6.4, 1.2 + 0.55 * len(ranked)), layout="constrained")
+    figure = new_figure(6.4, 1.2 + 0.55 * len(ranked))
     ax = figure.subplots()
     places = np.arange(len(ranked), dtype=np.float64)
     ax.barh(
@@ -217,7 +223,7 @@ def draw_ranking(ranked: Sequence[RankedModel]) -> Figure:
 
 def draw_profiles(maps: Mapping[str, DiffuseMap], unit: str = "") -> Figure:
     """Draw the mean intensity of maps in shells of 0.01 Å⁻¹ against resolution."""
-    figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+    figure = new_figure(5.2, 3.4)
     ax = figure.subplots()
     for label, diffuse_map in maps.items():
         measured = diffuse_map.measured
@@ -239,7 +245,7 @@ def draw_image(image: NDArray[np.number] | Sequence[NDArray[np.number]], title: 
     """Draw the panels of a detector image, one above the other, dark where counts are many."""
     panels = [image] if isinstance(image, np.ndarray) else list(image)
     height = 5.0 * sum(panel.shape[0] for panel in panels) / panels[0].shape[1]
-    figure = Figure(figsize=(5.0, max(2.0, height)), layout="constrained")
+    figure = new_figure(5.0, max(2.0, height))
     axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
     high = max(1.0, float(np.percentile(np.concatenate([p.ravel() for p in panels]), 99.5)))
     for ax, panel in zip(axes, panels, strict=True):

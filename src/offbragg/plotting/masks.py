@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import to_rgba
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from offbragg.conventions import BoolArray
 from offbragg.errors import InputError
+from offbragg.plotting.canvas import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _LARGEST = 1200  # pixels of the picture along a panel's longer side
 _FEW = 2000  # pixels of a reason that are drawn as marks, so that single ones are seen
@@ -60,7 +62,7 @@ def draw_mask(
         if [array.shape for array in arrays] != shapes:
             raise InputError(f"{name} must have shapes {shapes}, got {[a.shape for a in arrays]}")
     height = 6.0 * sum(shape[0] / shape[1] for shape in shapes)
-    figure = Figure(figsize=(6.0, max(2.5, height + 0.6)), layout="constrained")
+    figure = new_figure(6.0, max(2.5, height + 0.6))
     axes = figure.subplots(len(shapes), 1, squeeze=False)[:, 0]
     colours = {name: f"C{number % 10}" for number, name in enumerate(reasons)}
     for number, ax in enumerate(axes):
@@ -71,6 +73,8 @@ def draw_mask(
         ax.set_ylim(shapes[number][0], 0)
         ax.set_xticks([])
         ax.set_yticks([])
+    from matplotlib.lines import Line2D
+
     total = sum(int(np.prod(shape)) for shape in shapes)
     handles = []
     for name, masks in reasons.items():
@@ -105,6 +109,8 @@ def _draw_reason(ax: Axes, mask: BoolArray, colour: str) -> None:
         step = max(1, max(mask.shape) // _LARGEST)
         padded = np.pad(mask, [(0, -size % step) for size in mask.shape])
         cells = padded.reshape(padded.shape[0] // step, step, -1, step).any(axis=(1, 3))
+        from matplotlib.colors import to_rgba
+
         coloured = np.zeros((*cells.shape, 4))
         coloured[cells] = to_rgba(colour, 0.7)
         extent = (0, padded.shape[1], padded.shape[0], 0)

@@ -24,11 +24,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-from scipy.special import gammaincinv, ndtri
-from scipy.stats import poisson
+from scipy.special import gammaincinv, ndtri, pdtr
 
 from offbragg.conventions import BoolArray, FloatArray
 from offbragg.errors import InputError
@@ -229,8 +227,9 @@ def poisson_limits() -> tuple[float, float, FloatArray]:
 def _median_corrections() -> tuple[FloatArray, FloatArray]:
     """Medians of Poisson numbers spread over k ± ½, and how much their means are above."""
     mean = np.linspace(0.0, 50.0, 5001)
-    median: Any = poisson.ppf(0.5, mean)
-    median[0] = 0.0
-    below = np.where(median > 0, poisson.cdf(median - 1, mean), 0.0)
-    spread = median - 0.5 + (0.5 - below) / poisson.pmf(median, mean)
+    counts = np.arange(100.0)
+    cumulative = pdtr(counts[:, None], mean)
+    median = np.argmax(cumulative >= 0.5, axis=0)
+    below = np.where(median > 0, pdtr(median - 1.0, mean), 0.0)
+    spread = median - 0.5 + (0.5 - below) / (pdtr(median.astype(np.float64), mean) - below)
     return spread, mean - spread
