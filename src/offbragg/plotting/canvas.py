@@ -1,4 +1,4 @@
-"""Empty figures. Matplotlib is imported when one is asked for: few commands draw, and it is slow."""
+"""Empty figures. Matplotlib is slow to import: the first figure does, not the command."""
 
 from __future__ import annotations
 
