@@ -16,6 +16,8 @@ from offbragg.reduction.options import MapOptions
 from offbragg.reduction.panel_arrays import Pixels
 from offbragg.reduction.photons import make_tables, search_hot_pixels, to_photons
 from offbragg.reduction.pixel_table import Float32Array, PixelTable
+from offbragg.reduction.spot_search import search_spot_shape
+from offbragg.reduction.spot_shape import SpotShape
 from offbragg.reduction.voxelize import Accumulator, VoxelRule, accumulate_image
 from offbragg.runtime import Progress, count_workers, map_in_order
 
@@ -64,6 +66,8 @@ class ImageRun:
     progress : Progress
     masked : list of dict
         Pixels that are excluded by reason, of each detector gone through so far.
+    shapes : dict of SpotShape
+        Of the sweeps gone through so far, by their number, where the options ask for it.
     """
 
     experiments: tuple[Experiment, ...]
@@ -71,6 +75,7 @@ class ImageRun:
     reference: float
     progress: Progress
     masked: list[dict[str, int]] = field(default_factory=list)
+    shapes: dict[int, SpotShape] = field(default_factory=dict)
 
     def each(
         self,
@@ -117,6 +122,12 @@ class ImageRun:
                         for table, hot, dead in zip(tables, found.hot, found.dead, strict=True)
                     )
             self.masked.append(mask.counts)
+            if self.options.fits_spots:
+                for number in dict.fromkeys(task.experiment for task in tasks):
+                    images = [task for task in tasks if task.experiment == number]
+                    self.shapes[number] = search_spot_shape(
+                        load, images, tables, self.experiments[number], self.options
+                    )
             background = self._background(tables)
 
             def go_through(number: int) -> None:

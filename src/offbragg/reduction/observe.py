@@ -21,7 +21,7 @@ from offbragg.reduction.observations import Wedges, axes_across, take_observatio
 from offbragg.reduction.observations_file import Append, create_observations
 from offbragg.reduction.options import MapOptions
 from offbragg.reduction.photons import as_asked
-from offbragg.reduction.pipeline import check_experiments, map_provenance, voxel_rule
+from offbragg.reduction.pipeline import check_experiments, map_provenance, voxel_rules
 from offbragg.reduction.voxelize import Accumulator
 from offbragg.runtime import SILENT, Progress
 
@@ -68,21 +68,22 @@ def write_observations(
     grid = HklGrid.from_resolution(first.crystal.cell, options.d_min, options.sampling)
     tasks = list_tasks(experiments, options, rng or np.random.default_rng(options.seed))
     wedges, wedge_of = make_wedges(experiments, tasks, options)
-    rule = voxel_rule(grid, first, options)
     run = ImageRun(experiments, options, mean_solid_angle(first.detector), progress)
+    rule_of = voxel_rules(grid, run)
     sums = [Accumulator.of_wedge(grid, axes_across(first.beam)) for _ in range(2)]
     inside = grid.within().ravel()
     last_of = {wedge: task for task, wedge in wedge_of.items()}  # images come in order
     progress.start("observations", len(tasks))
 
     def provenance() -> tuple[dict[str, Any], ...]:
-        return (map_provenance(experiments, options, run.masked),)
+        return (map_provenance(run),)
 
     with create_observations(path, grid, first.crystal.space_group, wedges, provenance) as append:
         in_order = _InOrder(append)
 
         def add(stream: int, loaded: LoadedImage) -> None:
-            loaded.add_to(sums[stream], rule, stills=options.is_still(loaded.task.experiment))
+            sweep = loaded.task.experiment
+            loaded.add_to(sums[stream], rule_of(sweep), stills=options.is_still(sweep))
             wedge = wedge_of[loaded.task]
             if last_of[wedge] == loaded.task:
                 found = take_observations(sums[stream], wedge)

@@ -78,8 +78,13 @@ class MapOptions(MaskOptions):
     bragg : str
         ``"exclude"`` leaves out pixels near Bragg nodes, ``"keep"`` keeps all, ``"only"`` leaves
         out the others: a map of the peaks.
+    bragg_shape : str
+        What is near: ``"sphere"``, a radius around each node; ``"fitted"``, the ellipsoid that
+        spots of each sweep are found to have, see `spot_shape`.
+    bragg_sigmas : float
+        Standard deviations of the fitted shape within which pixels are near.
     bragg_radius : float
-        How near, see `bragg_mask`. On stills of staphylococcal nuclease peaks raise the mean of
+        Of the sphere, see `bragg_mask`. On stills of staphylococcal nuclease peaks raise the mean of
         pixels by 41 % at 0.1 reciprocal-lattice units from a node, 7 % at 0.2, 4 % at 0.25 and
         2 % at 0.3; beyond, it is the tail of the diffuse halo. 0.25 takes 6.5 % of the pixels.
     bragg_radius_unit : str
@@ -129,6 +134,8 @@ class MapOptions(MaskOptions):
     stills: bool = False
     still_sweeps: tuple[int, ...] = ()
     bragg: str = "exclude"
+    bragg_shape: str = "sphere"
+    bragg_sigmas: float = 4.0
     bragg_radius: float = 0.25
     bragg_radius_unit: str = "rlu"
     corrections: tuple[str, ...] = CORRECTIONS
@@ -151,12 +158,20 @@ class MapOptions(MaskOptions):
         for name, allowed in (
             ("bragg", ("exclude", "keep", "only")),
             ("bragg_radius_unit", RADIUS_UNITS),
+            ("bragg_shape", ("sphere", "fitted")),
             ("scaling", ("none", "standard")),
         ):
             value = getattr(self, name)
             if value not in allowed:
                 raise InputError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
         _check_corrections(self.corrections)
+        if not (np.isfinite(self.bragg_sigmas) and self.bragg_sigmas > 0):
+            raise InputError(f"bragg_sigmas must be > 0, got {self.bragg_sigmas}")
+        if self.fits_spots and self.bragg_radius != MapOptions.bragg_radius:
+            raise InputError(
+                "bragg_radius is of spheres, got one with bragg_shape 'fitted', which takes "
+                "bragg_sigmas"
+            )
         if not (np.isfinite(self.d_min) and self.d_min > 0):
             raise InputError(f"d_min must be > 0 Å, got {self.d_min}")
         for name in ("background_width", "wedge"):
@@ -172,6 +187,11 @@ class MapOptions(MaskOptions):
         if len(self.oversample) != 2:
             raise InputError(f"oversample must be two whole numbers, got {self.oversample}")
         Oversampling(*self.oversample)
+
+    @property
+    def fits_spots(self) -> bool:
+        """Whether the shape of spots is to be fitted."""
+        return self.bragg_shape == "fitted" and self.bragg != "keep"
 
     def is_still(self, sweep: int) -> bool:
         """Whether the crystal stood still on the images of a sweep, by its number."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from offbragg.reduction.image_run import ImageRun, LoadedImage
 from offbragg.reduction.image_tasks import in_batches, list_tasks
 from offbragg.reduction.options import MapOptions
 from offbragg.reduction.photons import as_asked
+from offbragg.reduction.spot_mask import SpotMask
 from offbragg.reduction.voxelize import (
     Accumulator,
     Oversampling,
@@ -75,10 +77,11 @@ def compute_map(
     tasks = list_tasks(experiments, options, rng or np.random.default_rng(options.seed))
     progress.start("map", len(tasks))
     run = ImageRun(experiments, options, mean_solid_angle(first.detector), progress)
-    rule = voxel_rule(grid, first, options)
+    rule_of = voxel_rules(grid, run)
 
     def add(stream: int, loaded: LoadedImage) -> None:
-        loaded.add_to(halves[stream], rule, stills=options.is_still(loaded.task.experiment))
+        sweep = loaded.task.experiment
+        loaded.add_to(halves[stream], rule_of(sweep), stills=options.is_still(sweep))
 
     for batch in in_batches(experiments, tasks):
         run.each([[task for task in batch if task.half == half] for half in (0, 1)], add)
@@ -96,19 +99,34 @@ def compute_map(
         count=means.count,
         half_1=means.half_1 if len(tasks) > 1 else None,
         half_2=means.half_2 if len(tasks) > 1 else None,
-        provenance=(map_provenance(experiments, options, run.masked),),
+        provenance=(map_provenance(run),),
     )
 
 
-def voxel_rule(grid: HklGrid, experiment: Experiment, options: MapOptions) -> VoxelRule:
-    """How pixels go to voxels, as the options say."""
-    crystal, bragg = experiment.crystal, None
-    if options.bragg != "keep":
-        bragg = BraggMask(
-            crystal.cell, crystal.space_group, options.bragg_radius, options.bragg_radius_unit,
-            is_inverted=options.bragg == "only",
+def voxel_rules(grid: HklGrid, run: ImageRun) -> Callable[[int], VoxelRule]:
+    """How the pixels of a sweep, by its number, go to voxels; once the run has come to it."""
+    options = run.options
+    oversampling, is_inverted = Oversampling(*options.oversample), options.bragg == "only"
+    crystal = run.experiments[0].crystal
+    if not options.fits_spots:
+        bragg = None
+        if options.bragg != "keep":
+            bragg = BraggMask(
+                crystal.cell, crystal.space_group, options.bragg_radius,
+                options.bragg_radius_unit, is_inverted=is_inverted,
+            )  # fmt: skip
+        rule = VoxelRule(grid, bragg, oversampling)
+        return lambda _: rule
+
+    @cache
+    def fitted(sweep: int) -> VoxelRule:
+        mask = SpotMask(
+            run.experiments[sweep].crystal.cell, crystal.space_group, run.shapes[sweep],
+            options.bragg_sigmas, options.d_min, is_inverted,
         )  # fmt: skip
-    return VoxelRule(grid, bragg, Oversampling(*options.oversample))
+        return VoxelRule(grid, mask, oversampling)
+
+    return fitted
 
 
 def check_experiments(experiments: Sequence[Experiment], options: MapOptions) -> None:
@@ -136,10 +154,9 @@ def check_experiments(experiments: Sequence[Experiment], options: MapOptions) ->
             )
 
 
-def map_provenance(
-    experiments: Sequence[Experiment], options: MapOptions, masked: Sequence[dict[str, int]]
-) -> dict[str, Any]:
+def map_provenance(run: ImageRun) -> dict[str, Any]:
     """Say what was done to what, for the map's file."""
+    experiments, options = run.experiments, run.options
     names = [*dict.fromkeys(e.source for e in experiments if e.source)]
     files = [options.file_of(name) for name in ("dark", "flat-field", "flux")]
     names += [name for name in (options.mask, options.mask_shapes, *files) if name]
@@ -149,10 +166,16 @@ def map_provenance(
         "map",
         options,
         corrections=_applied(experiments, options),
-        masked_pixels=[dict(each) for each in dict.fromkeys(tuple(m.items()) for m in masked)],
+        masked_pixels=[dict(each) for each in dict.fromkeys(tuple(m.items()) for m in run.masked)],
+        **({"spot_shapes": _shapes(run)} if run.shapes else {}),
         inputs={name: hash_file(name) for name in names},
         images=images,
     )
+
+
+def _shapes(run: ImageRun) -> list[dict[str, Any]]:
+    """Give the shape of the spots of each sweep."""
+    return [{"sweep": number, **run.shapes[number].as_dict()} for number in sorted(run.shapes)]
 
 
 def _applied(experiments: Sequence[Experiment], options: MapOptions) -> list[str]:
