@@ -88,13 +88,13 @@ def is_near_node(h, k, l, dh, dk, dl, bragg):  # noqa: E741
     """Tell whether the path from hkl − d/2 to hkl + d/2 comes within a radius of a Bragg node.
 
     ``bragg`` holds numbers only (arrays would be counted in and out at every pixel): radius,
-    safe, spacing, metric, modulus, nodes, span, whether near ones are those that are wanted
-    (the loops ask for that), and growth. The distance is sqrt(Δ·metric·Δ), metric its six
-    numbers 00 11 22 01 02 12, another one at each node where there is growth, see `node_metric`. A path that stays within ``safe`` of a node, in every index, can
-    come near to that one only. Otherwise points at most ``spacing`` apart (in the index that
-    changes most) along it choose the nodes to try: the nearest, and those off it by up to
-    ``span``. Bit (h n + k) n + l of ``nodes`` says whether a node with these indices modulo n is
-    there.
+    safe, spacing, metric, modulus, nodes, span, whether near ones are those that are wanted (the
+    loops ask for that), and growth. The distance is sqrt(Δ·metric·Δ), metric its six numbers
+    00 11 22 01 02 12, another one at each node where there is growth, see `node_metric`. A path
+    that stays within ``safe`` of a node, in every index, can come near to that one only. Otherwise
+    points at most ``spacing`` apart (in the index that changes most) along it choose the nodes to
+    try: the nearest, and those off it by up to ``span``. Bit (h n + k) n + l of ``nodes`` says
+    whether a node with these indices modulo n is there.
     """
     radius, safe, _, metric, modulus, nodes, _, _, growth = bragg
     h0, k0, l0 = np.floor(h + 0.5), np.floor(k + 0.5), np.floor(l + 0.5)

@@ -18,7 +18,8 @@ def sum_spots(offsets, photons, spot, inverse, limits, sums):
 
     Parameters: offsets (n_pixels, 3), photons (n_pixels,), spot (n_pixels,) the number of each
     pixel's spot; inverse (n_spots, 3, 3), of the covariance of each; limits, of the square of the
-    distance, below the first of which a pixel is within and above the second around; sums (n_spots, N_SUMS), zeros that are changed.
+    distance, below the first of which a pixel is within and above the second around; sums
+    (n_spots, N_SUMS), zeros that are changed.
     """
     for pixel in range(len(photons)):
         n = spot[pixel]

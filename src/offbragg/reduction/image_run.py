@@ -122,12 +122,7 @@ class ImageRun:
                         for table, hot, dead in zip(tables, found.hot, found.dead, strict=True)
                     )
             self.masked.append(mask.counts)
-            if self.options.fits_spots:
-                for number in dict.fromkeys(task.experiment for task in tasks):
-                    images = [task for task in tasks if task.experiment == number]
-                    self.shapes[number] = search_spot_shape(
-                        load, images, tables, self.experiments[number], self.options
-                    )
+            self._fit_spots(load, tasks, tables)
             background = self._background(tables)
 
             def go_through(number: int) -> None:
@@ -140,6 +135,21 @@ class ImageRun:
 
             for _ in map_in_order(go_through, range(len(streams)), min(len(streams), n_workers)):
                 pass
+
+    def _fit_spots(
+        self,
+        load: Callable[[ImageTask], tuple[Float32Array, ...]],
+        tasks: Sequence[ImageTask],
+        tables: tuple[PixelTable, ...],
+    ) -> None:
+        """Fit the shape of each sweep's spots, where the options ask for it."""
+        if not self.options.fits_spots:
+            return
+        for sweep in dict.fromkeys(task.experiment for task in tasks):
+            images = [task for task in tasks if task.experiment == sweep]
+            self.shapes[sweep] = search_spot_shape(
+                load, images, tables, self.experiments[sweep], self.options
+            )
 
     def _background(self, tables: tuple[PixelTable, ...]) -> Background | None:
         """Sweeps without the crystal that the options name, on the same detector."""

@@ -84,9 +84,10 @@ class MapOptions(MaskOptions):
     bragg_sigmas : float
         Standard deviations of the fitted shape within which pixels are near.
     bragg_radius : float
-        Of the sphere, see `bragg_mask`. On stills of staphylococcal nuclease peaks raise the mean of
-        pixels by 41 % at 0.1 reciprocal-lattice units from a node, 7 % at 0.2, 4 % at 0.25 and
+        Of the sphere, see `bragg_mask`. On stills of staphylococcal nuclease peaks raise the mean
+        of pixels by 41 % at 0.1 reciprocal-lattice units from a node, 7 % at 0.2, 4 % at 0.25 and
         2 % at 0.3; beyond, it is the tail of the diffuse halo. 0.25 takes 6.5 % of the pixels.
+        Not given with a fitted shape, which has no radius.
     bragg_radius_unit : str
         ``"rlu"`` (reciprocal-lattice units) or ``"1/angstrom"``.
     corrections : tuple of str
@@ -165,13 +166,7 @@ class MapOptions(MaskOptions):
             if value not in allowed:
                 raise InputError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
         _check_corrections(self.corrections)
-        if not (np.isfinite(self.bragg_sigmas) and self.bragg_sigmas > 0):
-            raise InputError(f"bragg_sigmas must be > 0, got {self.bragg_sigmas}")
-        if self.fits_spots and self.bragg_radius != MapOptions.bragg_radius:
-            raise InputError(
-                "bragg_radius is of spheres, got one with bragg_shape 'fitted', which takes "
-                "bragg_sigmas"
-            )
+        _check_bragg(self)
         if not (np.isfinite(self.d_min) and self.d_min > 0):
             raise InputError(f"d_min must be > 0 Å, got {self.d_min}")
         for name in ("background_width", "wedge"):
@@ -213,3 +208,14 @@ def _check_corrections(names: tuple[str, ...]) -> None:
     for name in names:
         if name not in CORRECTIONS:
             raise InputError(f"corrections must be among {', '.join(CORRECTIONS)}, got {name!r}")
+
+
+def _check_bragg(options: MapOptions) -> None:
+    """Check that what says how near pixels may come to nodes is in range, and of one shape."""
+    if not (np.isfinite(options.bragg_sigmas) and options.bragg_sigmas > 0):
+        raise InputError(f"bragg_sigmas must be > 0, got {options.bragg_sigmas}")
+    if options.fits_spots and options.bragg_radius != MapOptions.bragg_radius:
+        raise InputError(
+            f"bragg_radius is of spheres, got {options.bragg_radius:g} with bragg_shape 'fitted', "
+            "which takes bragg_sigmas"
+        )

@@ -11,8 +11,9 @@ from offbragg.reduction.hot_pixels import sample_images
 from offbragg.reduction.image_tasks import ImageTask
 from offbragg.reduction.options import MapOptions
 from offbragg.reduction.pixel_table import Float32Array, PixelTable
+from offbragg.reduction.spot_fit import fit_spot_shape
 from offbragg.reduction.spot_pixels import SpotPixels, pixels_of_spots
-from offbragg.reduction.spot_shape import SpotShape, fit_spot_shape
+from offbragg.reduction.spot_shape import SpotShape
 from offbragg.runtime import map_in_order
 
 logger = logging.getLogger(__name__)

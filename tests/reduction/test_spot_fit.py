@@ -9,8 +9,9 @@ from offbragg.crystal.cell import as_cell
 from offbragg.errors import InputError
 from offbragg.made_crystal import make_experiment
 from offbragg.reduction.pixel_table import PixelTable
+from offbragg.reduction.spot_fit import fit_spot_shape
 from offbragg.reduction.spot_pixels import SpotPixels, pixels_of_spots
-from offbragg.reduction.spot_shape import SpotShape, fit_spot_shape
+from offbragg.reduction.spot_shape import SpotShape
 
 CELL = as_cell((20.0, 31.0, 44.0, 75.0, 98.0, 110.0))
 TO_Q = CELL.frac_matrix
@@ -113,9 +114,7 @@ def test_pixels_are_those_that_geometry_puts_around_nodes():
     order, expected = np.argsort(found.photons), np.argsort(values[used])
     assert used.sum() > 3000
     assert_array_equal(found.photons[order], values[used][expected])
-    assert_allclose(
-        found.offsets[order], ((hkl - node)[used] @ to_q)[expected], atol=1e-6
-    )
+    assert_allclose(found.offsets[order], ((hkl - node)[used] @ to_q)[expected], atol=1e-6)
     assert_allclose(found.q[found.spot[order]], (node[used] @ to_q)[expected], atol=1e-12)
     still = pixels_of_spots(tables, photons, experiment, 7, d_min=3.0, stills=True)
     assert_array_equal(still.paths, 0.0)
@@ -138,9 +137,7 @@ def test_covariance_grows_along_and_across_q():
 
 def test_brightness_changes_nothing():
     pixels = drawn(of_axes(), n=2000)
-    brighter = SpotPixels(
-        pixels.offsets, 4 * pixels.photons, pixels.spot, pixels.q, pixels.paths
-    )
+    brighter = SpotPixels(pixels.offsets, 4 * pixels.photons, pixels.spot, pixels.q, pixels.paths)
     one, other = (fit_spot_shape(p, CELL).covariance for p in (pixels, brighter))
     assert_allclose(one, other, rtol=1e-9)
 
