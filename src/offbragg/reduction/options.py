@@ -82,7 +82,8 @@ class MapOptions(MaskOptions):
         What is near: ``"sphere"``, a radius around each node; ``"fitted"``, the ellipsoid that
         spots of each sweep are found to have, see `spot_shape`.
     bragg_sigmas : float
-        Standard deviations of the fitted shape within which pixels are near.
+        Standard deviations of the fitted shape within which pixels are near. On made images with
+        peaks a few hundred times the diffuse scattering 3.5 leave 0.5 % of excess, 4 leave 0.1 %.
     bragg_radius : float
         Of the sphere, see `bragg_mask`. On stills of staphylococcal nuclease peaks raise the mean
         of pixels by 41 % at 0.1 reciprocal-lattice units from a node, 7 % at 0.2, 4 % at 0.25 and

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
-from offbragg.conventions import BoolArray, FloatArray
+from offbragg.conventions import BoolArray, FloatArray, IntArray
 from offbragg.crystal.cell import Cell
 from offbragg.errors import InputError
 from offbragg.reduction._spot_kernels import N_SUMS, sum_spots
@@ -92,12 +92,13 @@ def _settle(
     pixels: SpotPixels, cell: Cell, growth: tuple[int, ...]
 ) -> tuple[SpotShape, FloatArray]:
     """Fit Σ₀ and some of m_t², m_r²; give these over their standard errors as well."""
-    to_hkl = np.linalg.inv(cell.frac_matrix)
+    to_hkl: FloatArray = np.asarray(np.linalg.inv(cell.frac_matrix), dtype=np.float64)
     start = cell.frac_matrix.T @ cell.frac_matrix
     shape = SpotShape(_START**2 * start)
     inv_d = np.linalg.norm(pixels.q, axis=1)
     # Shells of as many nodes each.
-    shell = np.argsort(np.argsort(inv_d)) * _SHELLS // max(1, len(inv_d))
+    rank = np.argsort(np.argsort(inv_d)).astype(np.int64)
+    shell = rank * _SHELLS // max(1, len(inv_d))
     change, clear = np.inf, np.zeros(len(growth))
     for number in range(_ROUNDS):
         seen = _Sums.of(pixels, shape, to_hkl)
@@ -164,7 +165,7 @@ class _Sums:
         return cls(covariance, paths, u, used, total - level * n, np.sqrt(variance), moments)
 
 
-def _weights(seen: _Sums, shell: FloatArray) -> FloatArray:
+def _weights(seen: _Sums, shell: IntArray) -> FloatArray:
     """Weight (n,) of each spot's moments: those of its shell, less where it is far brighter."""
     used = seen.used.astype(float)
     n = np.maximum(np.bincount(shell, used, _SHELLS), 1)

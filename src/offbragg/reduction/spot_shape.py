@@ -50,7 +50,8 @@ class SpotShape:
     @property
     def axes(self) -> FloatArray:
         """Standard deviations (3,) of Σ₀ along its own axes [Å⁻¹], the largest first."""
-        return np.sqrt(np.linalg.eigvalsh(self.covariance)[::-1])
+        found: FloatArray = np.sqrt(np.linalg.eigvalsh(self.covariance)[::-1])
+        return found
 
     def __str__(self) -> str:
         """What a log says."""
