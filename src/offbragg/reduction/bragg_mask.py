@@ -63,11 +63,7 @@ class BraggMask:
             raise InputError(f"bragg_radius_unit must be one of {RADIUS_UNITS}, got {self.unit!r}")
         if not (np.isfinite(self.radius) and self.radius >= 0):
             raise InputError(f"bragg_radius must be >= 0, got {self.radius}")
-        if self.index_reach >= 0.95 + _LARGEST_SPAN / 2:
-            raise InputError(
-                "bragg_radius must reach less than 1.45 reciprocal-lattice units along each axis, "
-                f"got {self.radius} {self.unit}, {self.index_reach:.2f} units"
-            )
+        check_reach(self.index_reach, "bragg_radius", f"{self.radius} {self.unit}")
 
     @property
     def index_reach(self) -> float:
@@ -83,25 +79,73 @@ class BraggMask:
 
     def kernel_arguments(self) -> tuple[object, ...]:
         """Give the numbers that the compiled loops take; see `_kernels.is_near_node`."""
-        reach = self.index_reach
-        span = 0 if reach < 0.45 else _LARGEST_SPAN
-        # A point of the path that is within reach of a node lies in the cube around it (of cubes
-        # 2 span + 1 wide), and so do its surroundings up to 0.5 + span − reach either side.
-        spacing = 2 * (0.5 + span - reach)
-        safe = 1.0 - reach if span == 0 else 0.0
-        g = self.metric
-        metric = (g[0, 0], g[1, 1], g[2, 2], g[0, 1], g[0, 2], g[1, 2])
-        nodes = allowed_nodes(self.space_group)
-        bits = sum(1 << int(bit) for bit in np.flatnonzero(nodes))
-        return (
-            float(self.radius),
-            safe,
-            float(spacing),
-            tuple(float(number) for number in metric),
-            len(nodes),
-            bits,
-            span,
-            self.is_inverted,
+        return kernel_numbers(
+            self.radius, self.index_reach, self.metric, self.space_group, self.is_inverted
+        )
+
+
+def kernel_numbers(
+    radius: float,
+    reach: float,
+    metric: FloatArray,
+    space_group: object,
+    is_inverted: bool,
+    growth: tuple[object, ...] | None = None,
+) -> tuple[object, ...]:
+    """Give the numbers that the compiled loops take; see `_kernels.is_near_node`.
+
+    Parameters
+    ----------
+    radius : float
+        In the unit of the metric.
+    reach : float
+        Largest difference in any one index within the radius, of any node.
+    metric : ndarray, shape (3, 3)
+    space_group : str
+    is_inverted : bool
+        Whether pixels near nodes are those that are wanted.
+    growth : tuple, optional
+        How the metric changes with the node, see `_kernels.node_metric`; not at all if not given.
+    """
+    span = 0 if reach < 0.45 else _LARGEST_SPAN
+    # A point of the path that is within reach of a node lies in the cube around it (of cubes
+    # 2 span + 1 wide), and so do its surroundings up to 0.5 + span − reach either side.
+    spacing = 2 * (0.5 + span - reach)
+    safe = 1.0 - reach if span == 0 else 0.0
+    nodes = allowed_nodes(space_group)
+    bits = sum(1 << int(bit) for bit in np.flatnonzero(nodes))
+    six = six_numbers(metric)
+    return (
+        float(radius),
+        float(safe),
+        float(spacing),
+        six,
+        len(nodes),
+        bits,
+        span,
+        is_inverted,
+        growth or (0.0, 0.0, six, six, six),
+    )
+
+
+def six_numbers(matrix: FloatArray) -> tuple[float, ...]:
+    """Give 00 11 22 01 02 12 of a symmetric matrix (3, 3)."""
+    places = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
+    return tuple(float(matrix[place]) for place in places)
+
+
+def check_reach(reach: float, name: str, given: str) -> None:
+    """Check that what is excluded around a node ends before the node after the next.
+
+    Raises
+    ------
+    InputError
+        With the name of the option and what was given for it.
+    """
+    if reach >= 0.95 + _LARGEST_SPAN / 2:
+        raise InputError(
+            f"{name} must reach less than 1.45 reciprocal-lattice units along each axis, "
+            f"got {given}, {reach:.2f} units"
         )
 
 

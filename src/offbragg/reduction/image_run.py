@@ -22,6 +22,8 @@ from offbragg.reduction.panel_arrays import Pixels
 from offbragg.reduction.photons import make_tables, search_hot_pixels, to_photons
 from offbragg.reduction.pixel_table import Float32Array, PixelTable
 from offbragg.reduction.radial_background import RadialModel
+from offbragg.reduction.spot_search import search_spot_shape
+from offbragg.reduction.spot_shape import SpotShape
 from offbragg.reduction.voxelize import Accumulator, VoxelRule, accumulate_image
 from offbragg.runtime import Progress, count_workers, map_in_order
 
@@ -80,6 +82,8 @@ class ImageRun:
         Pixels that are excluded by reason, of each detector gone through so far.
     arrivals : Arrivals or None
         Waits for images where they are followed.
+    shapes : dict of SpotShape
+        Of the sweeps gone through so far, by their number, where the options ask for it.
     """
 
     experiments: tuple[Experiment, ...]
@@ -88,6 +92,7 @@ class ImageRun:
     progress: Progress
     masked: list[dict[str, int]] = field(default_factory=list)
     arrivals: Arrivals | None = None
+    shapes: dict[int, SpotShape] = field(default_factory=dict)
 
     def each(
         self,
@@ -136,6 +141,7 @@ class ImageRun:
                 found = search_hot_pixels(load, ordered, n_workers)
                 mask, tables = _without(found, mask, tables)
             self.masked.append(mask.counts)
+            self._fit_spots(load, tasks, tables)
             background = self._background(tables, first)
 
             def go_through(number: int) -> None:
@@ -167,6 +173,21 @@ class ImageRun:
             return
         with open_sweeps(self.experiments, (task.experiment for task in tasks)) as read:
             yield lambda task: read(task.experiment, task.image)
+
+    def _fit_spots(
+        self,
+        load: Callable[[ImageTask], tuple[Float32Array, ...]],
+        tasks: Sequence[ImageTask],
+        tables: tuple[PixelTable, ...],
+    ) -> None:
+        """Fit the shape of each sweep's spots, where the options ask for it."""
+        if not self.options.fits_spots:
+            return
+        for sweep in dict.fromkeys(task.experiment for task in tasks):
+            images = [task for task in tasks if task.experiment == sweep]
+            self.shapes[sweep] = search_spot_shape(
+                load, images, tables, self.experiments[sweep], self.options
+            )
 
     def _background(self, tables: tuple[PixelTable, ...], data: Experiment) -> Background | None:
         """Sweeps without the crystal that the options name, on the same detector."""

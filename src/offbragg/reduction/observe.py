@@ -20,7 +20,7 @@ from offbragg.reduction.observations import Wedges, axes_across, take_observatio
 from offbragg.reduction.observations_file import Append, create_observations
 from offbragg.reduction.options import MapOptions
 from offbragg.reduction.photons import as_asked
-from offbragg.reduction.pipeline import begin_run, check_experiments, map_provenance, voxel_rule
+from offbragg.reduction.pipeline import begin_run, check_experiments, map_provenance, voxel_rules
 from offbragg.reduction.voxelize import Accumulator
 from offbragg.runtime import SILENT, Progress
 
@@ -67,7 +67,6 @@ def write_observations(
     grid = HklGrid.from_resolution(first.crystal.cell, options.d_min, options.sampling)
     tasks = list_tasks(experiments, options, rng or np.random.default_rng(options.seed))
     wedges, wedge_of = make_wedges(experiments, tasks, options)
-    rule = voxel_rule(grid, first, options)
     sums = [Accumulator.of_wedge(grid, axes_across(first.beam)) for _ in range(2)]
     inside = grid.within().ravel()
     last_of = {wedge: task for task, wedge in wedge_of.items()}  # images come in order
@@ -80,7 +79,8 @@ def write_observations(
         in_order = _InOrder(append)
 
         def add(stream: int, loaded: LoadedImage) -> None:
-            loaded.add_to(sums[stream], rule, stills=options.is_still(loaded.task.experiment))
+            sweep = loaded.task.experiment
+            loaded.add_to(sums[stream], rule_of(sweep), stills=options.is_still(sweep))
             wedge = wedge_of[loaded.task]
             if last_of[wedge] == loaded.task:
                 found = take_observations(sums[stream], wedge)
@@ -88,6 +88,7 @@ def write_observations(
                 in_order.give(wedge, {name: column[kept] for name, column in found.items()})
 
         with begin_run(experiments, options, tasks, progress) as run:
+            rule_of = voxel_rules(grid, run)
             for batch in in_batches(experiments, tasks):
                 parts = [[t for t in batch if wedge_of[t] % 2 == stream] for stream in (0, 1)]
                 run.each(parts, add)

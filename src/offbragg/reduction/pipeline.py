@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from offbragg.reduction.image_run import ImageRun, LoadedImage
 from offbragg.reduction.image_tasks import ImageTask, in_batches, list_tasks
 from offbragg.reduction.options import MapOptions
 from offbragg.reduction.photons import as_asked
+from offbragg.reduction.spot_mask import SpotMask
 from offbragg.reduction.voxelize import (
     Accumulator,
     Oversampling,
@@ -79,14 +81,15 @@ def compute_map(
     halves = (Accumulator.empty(grid), Accumulator.empty(grid))
     tasks = list_tasks(experiments, options, rng or np.random.default_rng(options.seed))
     progress.start("map", len(tasks))
-    rule = voxel_rule(grid, first, options)
     n_used = [0, 0]  # by half
 
     def add(stream: int, loaded: LoadedImage) -> None:
-        loaded.add_to(halves[stream], rule, stills=options.is_still(loaded.task.experiment))
+        sweep = loaded.task.experiment
+        loaded.add_to(halves[stream], rule_of(sweep), stills=options.is_still(sweep))
         n_used[stream] += loaded.is_there
 
     with begin_run(experiments, options, tasks, progress) as run:
+        rule_of = voxel_rules(grid, run)
         for batch in in_batches(experiments, tasks):
             run.each([[task for task in batch if task.half == half] for half in (0, 1)], add)
     if not all(n_used) and sum(n_used) > 1:
@@ -109,15 +112,30 @@ def compute_map(
     )
 
 
-def voxel_rule(grid: HklGrid, experiment: Experiment, options: MapOptions) -> VoxelRule:
-    """How pixels go to voxels, as the options say."""
-    crystal, bragg = experiment.crystal, None
-    if options.bragg in ("exclude", "only"):
-        bragg = BraggMask(
-            crystal.cell, crystal.space_group, options.bragg_radius, options.bragg_radius_unit,
-            is_inverted=options.bragg == "only",
+def voxel_rules(grid: HklGrid, run: ImageRun) -> Callable[[int], VoxelRule]:
+    """How the pixels of a sweep, by its number, go to voxels; once the run has come to it."""
+    options = run.options
+    oversampling, is_inverted = Oversampling(*options.oversample), options.bragg == "only"
+    crystal = run.experiments[0].crystal
+    if not options.fits_spots:
+        bragg = None
+        if options.bragg in ("exclude", "only"):
+            bragg = BraggMask(
+                crystal.cell, crystal.space_group, options.bragg_radius,
+                options.bragg_radius_unit, is_inverted=is_inverted,
+            )  # fmt: skip
+        rule = VoxelRule(grid, bragg, oversampling)
+        return lambda _: rule
+
+    @cache
+    def fitted(sweep: int) -> VoxelRule:
+        mask = SpotMask(
+            run.experiments[sweep].crystal.cell, crystal.space_group, run.shapes[sweep],
+            options.bragg_sigmas, options.d_min, is_inverted,
         )  # fmt: skip
-    return VoxelRule(grid, bragg, Oversampling(*options.oversample))
+        return VoxelRule(grid, mask, oversampling)
+
+    return fitted
 
 
 def check_experiments(experiments: Sequence[Experiment], options: MapOptions) -> None:
@@ -184,9 +202,15 @@ def map_provenance(run: ImageRun) -> dict[str, Any]:
         options,
         corrections=_applied(experiments, options),
         masked_pixels=[dict(each) for each in dict.fromkeys(tuple(m.items()) for m in run.masked)],
+        **({"spot_shapes": _shapes(run)} if run.shapes else {}),
         inputs={name: hash_file(name) for name in names},
         images=images,
     )
+
+
+def _shapes(run: ImageRun) -> list[dict[str, Any]]:
+    """Give the shape of the spots of each sweep."""
+    return [{"sweep": number, **run.shapes[number].as_dict()} for number in sorted(run.shapes)]
 
 
 def _applied(experiments: Sequence[Experiment], options: MapOptions) -> list[str]:

@@ -35,6 +35,7 @@ from offbragg.reduction._kernels import (
 from offbragg.reduction.bragg_mask import BraggMask
 from offbragg.reduction.experiment import Experiment
 from offbragg.reduction.pixel_table import Float32Array, PixelTable
+from offbragg.reduction.spot_mask import SpotMask
 from offbragg.runtime import iter_chunks
 
 _NOTHING = np.empty(0, dtype=np.float32)
@@ -120,12 +121,12 @@ class Oversampling:
 
 @dataclass(frozen=True)
 class VoxelRule:
-    """How pixels go to voxels: the same for all images of a map.
+    """How pixels go to voxels: the same for all images of a sweep.
 
     Attributes
     ----------
     grid : HklGrid
-    bragg : BraggMask or None
+    bragg : BraggMask, SpotMask or None
         None: pixels near Bragg nodes are kept.
     oversampling : Oversampling
     kernel_arguments : tuple
@@ -133,7 +134,7 @@ class VoxelRule:
     """
 
     grid: HklGrid
-    bragg: BraggMask | None = None
+    bragg: BraggMask | SpotMask | None = None
     oversampling: Oversampling = Oversampling()
     kernel_arguments: tuple[Any, ...] = field(init=False, repr=False)
 
