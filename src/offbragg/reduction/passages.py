@@ -74,7 +74,7 @@ def join_passages(
     sweep, angle = data.columns["sweep"], data.columns["angle"]
     passage = number_passages(voxel, sweep.astype(np.int64), angle, turn == 0)
     n = int(passage.max()) + 1
-    total = np.bincount(passage, weight, n)
+    total: FloatArray = np.bincount(passage, weight, n).astype(np.float64)
     one = np.empty(n, dtype=np.int64)
     one[passage] = np.arange(len(passage))
 

@@ -105,8 +105,11 @@ class RadialModel:
         width = max(high - low, 1e-6) / _N_RINGS
         ring = np.minimum(((two_theta - low) / width).astype(np.int16), _N_RINGS - 1)
         kept = _fitting(ring, counts, share)
-        sums = [np.bincount(ring[kept], x[kept], minlength=_N_RINGS) for x in (counts, share)]
-        eta, variance = fit_log_rate(*sums)
+        seen, expected_of_one = (
+            np.bincount(ring[kept], x[kept], minlength=_N_RINGS).astype(np.float64)
+            for x in (counts, share)
+        )
+        eta, variance = fit_log_rate(seen, expected_of_one)
         places = low + width * (np.arange(_N_RINGS) + 0.5)
 
         expected = np.exp(np.interp(two_theta, places, eta)) * share

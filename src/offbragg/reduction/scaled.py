@@ -176,7 +176,8 @@ def _far_from_medians(
     square = (intensity - median) ** 2 / variance
     several = members[data.orbit] > 2
     most = max(float(np.median(square[several])) / MEDIAN_SQUARE, 1.0) if several.any() else 1.0
-    return several & (square > _FAR**2 * most)
+    far: BoolArray = several & (square > _FAR**2 * most)
+    return far
 
 
 def _find_outliers(
