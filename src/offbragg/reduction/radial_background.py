@@ -118,7 +118,7 @@ class RadialModel:
         (logger.warning if part > NOT_RADIAL else logger.info)(
             "background: a function of the scattering angle fitted to %d images, its error is "
             "%.2g %%; %.2g %% of the background is not radial",
-            n_images, 100 * np.sqrt(np.average(variance, weights=sums[0])), 100 * part,
+            n_images, 100 * np.sqrt(np.average(variance, weights=seen)), 100 * part,
         )  # fmt: skip
         photons, variances = [], []
         for angle, factor in zip(self.two_theta, self.factors, strict=True):
