@@ -433,7 +433,7 @@ def test_provenance_says_what_was_done(sweep, counts, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"bragg": "maybe"}, "bragg must be one of exclude, keep, only, got"),
+        ({"bragg": "maybe"}, "bragg must be one of exclude, keep, only, detect, mode-"),
         ({"scaling": "smooth"}, "scaling must be one of none, standard, got 'smooth'"),
         ({"bragg_radius_unit": "nm"}, "bragg_radius_unit must be one of rlu, 1/angstrom, got"),
         ({"air_fraction": 1.1}, "air_fraction must be 0 to 1, got 1.1"),
