@@ -105,8 +105,11 @@ class RadialModel:
         width = max(high - low, 1e-6) / _N_RINGS
         ring = np.minimum(((two_theta - low) / width).astype(np.int16), _N_RINGS - 1)
         kept = _fitting(ring, counts, share)
-        sums = [np.bincount(ring[kept], x[kept], minlength=_N_RINGS) for x in (counts, share)]
-        eta, variance = fit_log_rate(*sums)
+        photons_of, share_of = (
+            np.bincount(ring[kept], x[kept], minlength=_N_RINGS).astype(np.float64)
+            for x in (counts, share)
+        )
+        eta, variance = fit_log_rate(photons_of, share_of)
         places = low + width * (np.arange(_N_RINGS) + 0.5)
 
         expected = np.exp(np.interp(two_theta, places, eta)) * share
@@ -115,7 +118,7 @@ class RadialModel:
         (logger.warning if part > NOT_RADIAL else logger.info)(
             "background: a function of the scattering angle fitted to %d images, its error is "
             "%.2g %%; %.2g %% of the background is not radial",
-            n_images, 100 * np.sqrt(np.average(variance, weights=sums[0])), 100 * part,
+            n_images, 100 * np.sqrt(np.average(variance, weights=photons_of)), 100 * part,
         )  # fmt: skip
         photons, variances = [], []
         for angle, factor in zip(self.two_theta, self.factors, strict=True):
