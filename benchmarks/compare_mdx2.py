@@ -1,6 +1,6 @@
 """mdx2 and this package on the same made images: both maps against the truth, and their times.
 
-    python -m benchmarks.compare_mdx2 VENV SCRIPT [--images N] [--degrees D] [--folder F]
+    python -m benchmarks.compare_mdx2 VENV SCRIPT [--images N] [--degrees D] [--photons P]
 
 ``SCRIPT run VENV EXPT H K L THRESHOLD`` goes mdx2's whole way from images to ``map.nxs`` in the
 current folder. Times are of command lines, their start included: to the clock, and of processors,
@@ -32,7 +32,6 @@ from offbragg import HklGrid, compare
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.maps.io import read_map
 
-PHOTONS = 20.0
 OUT = ROOT / "docs" / "results" / "mdx2.json"
 
 
@@ -73,13 +72,14 @@ def main() -> None:
     parser.add_argument("script", type=Path)
     parser.add_argument("--images", type=int, default=120)
     parser.add_argument("--degrees", type=float, default=60.0)
+    parser.add_argument("--photons", type=float, default=20.0, help="a pixel, Bragg included")
     parser.add_argument("--repeats", type=int, default=1, help="of the timed runs; the best counts")
     parser.add_argument("--folder", type=Path, help="to keep files in; images there are used again")
     arguments = parser.parse_args()
     series = make_series(n_images=arguments.images, degrees=arguments.degrees)
     with tempfile.TemporaryDirectory() as temporary:
         folder = (arguments.folder or Path(temporary)).resolve()
-        scale = expose_once(series, folder / "images")
+        scale = expose_once(series, folder / "images", arguments.photons)
         # Above what diffuse scattering alone counts.
         brightest = scale * float(np.nanmax(series.diffuse.intensity))
         threshold = int(np.ceil(brightest + 6 * np.sqrt(brightest)))
@@ -104,15 +104,15 @@ def main() -> None:
             "processor_s": best.processor,
             "load": [run.load for run in timed],
         }
-    write(figures, arguments, threshold)
+    write(figures, arguments, threshold, float(np.nanmean(truth.intensity)))
 
 
-def expose_once(series: Series, folder: Path) -> float:
+def expose_once(series: Series, folder: Path, photons: float) -> float:
     """Images in a folder, and their scale: photons a unit of the map."""
     if (folder / "exposed.expt").is_file():
         with h5py.File(folder / "exposed.h5") as file:
             return float(file["entry/process/scale"][()])
-    return series.expose(folder, PHOTONS).scale
+    return series.expose(folder, photons).scale
 
 
 def command_lines(
@@ -136,7 +136,7 @@ def read_mdx2(path: Path, grid: HklGrid) -> DiffuseMap:
     """mdx2's map, on the voxels of a grid of equal sampling."""
     with h5py.File(path) as file:
         group = file["entry/intensity"]
-        values = group["intensity"][()]
+        values = group["signal"][()]
         axes = [group[name][()] for name in "hkl"]
     return on_grid(DiffuseMap(HklGrid(grid.cell, *axes), values), grid)
 
@@ -174,16 +174,22 @@ def against_truth(maps: dict[str, DiffuseMap], truth: DiffuseMap) -> dict[str, d
     return figures
 
 
-def write(figures: dict[str, dict[str, float]], arguments: argparse.Namespace, peaks: int) -> None:
+def write(
+    figures: dict[str, dict[str, float]],
+    arguments: argparse.Namespace,
+    peaks: int,
+    diffuse: float,
+) -> None:
     """Print, and keep by the number of images."""
     record = json.loads(OUT.read_text()) if OUT.is_file() else {}
     python = arguments.venv / "bin" / "python"
     asked = "import importlib.metadata as m; print(m.version('mdx2'))"
     version = subprocess.run([python, "-c", asked], capture_output=True, text=True, check=True)
-    record[str(arguments.images)] = {
+    record[f"{arguments.images} images of {arguments.photons:g} photons a pixel"] = {
         "images": arguments.images,
         "degrees": arguments.degrees,
-        "photons": PHOTONS,
+        "photons": arguments.photons,
+        "diffuse_photons": diffuse,
         "count_threshold": peaks,
         "mdx2_version": version.stdout.strip(),
         "commit": commit(),
