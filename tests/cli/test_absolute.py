@@ -19,7 +19,7 @@ def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("absolute")
     peptide = make_peptide("GASM", u=0.15)
     write_pdb(out / "s.pdb", peptide)
-    grid = HklGrid.from_resolution(peptide.cell, 1.0)
+    grid = HklGrid.from_resolution(peptide.cell, 1.2)
     q = np.linalg.norm(grid.q(), axis=-1)
     compton = CellContents.of(peptide, solvent=False).compton(q, None)
     for part in ("total", "diffuse"):

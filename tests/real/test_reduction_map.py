@@ -68,16 +68,16 @@ def reversed_axis(experiment):
     return replace(experiment, goniometer=turned)
 
 
-@pytest.mark.parametrize("names", [("stills",), ("stills", "osc")])
-def test_scaled_it_is_more_like_the_measured_one(measured, options, shared_data, names):
+def test_scaled_it_is_more_like_the_measured_one(measured, options, shared_data):
     """Each image has air and loop of its own: what equivalents tell of them is enough."""
     folder = shared_data / "snase"
-    experiments = [e for name in names for e in read_experiments(folder / f"snase_{name}.expt")]
+    files = (folder / "snase_stills.expt", folder / "snase_osc.expt")
+    experiments = [e for path in files for e in read_experiments(path)]
     settings = replace(options, stills=False, still_sweeps=(0,), scaling="standard")
     found, how = reduce_images(experiments, settings)
     cc, n_voxels = anisotropic_cc(found, measured)
     control = reduce_images([reversed_axis(e) for e in experiments], settings)[0]
-    # Stills alone 0.731 and 0.436 seen, with the oscillation images 0.698 and 0.256; of stills
+    # Ten stills and three oscillation images: 0.701 and 0.248 seen. Stills alone 0.731 and 0.436,
     # without scaling 0.470 and 0.293.
     assert n_voxels > 3000
     assert cc >= 0.65
@@ -90,14 +90,11 @@ def test_peaks_found_in_the_images_do_as_well(measured, options, shared_data):
     """Without the lattice: what stands out is left out."""
     (experiment,) = read_experiments(shared_data / "snase" / "snase_stills.expt")
     settings = replace(options, stills=False, still_sweeps=(0,), scaling="standard", bragg="detect")
-    found, control = (
-        reduce_images([e], settings)[0] for e in (experiment, reversed_axis(experiment))
-    )
-    cc, n_voxels = anisotropic_cc(found, measured)
-    # 0.743 and 0.471 seen; 0.731 and 0.436 without pixels near nodes, 0.702 and 0.432 with all.
+    cc, n_voxels = anisotropic_cc(reduce_images([experiment], settings)[0], measured)
+    # 0.743 seen (0.471 with the axis reversed); 0.731 (0.436) without pixels near nodes, 0.702
+    # (0.432) with all.
     assert n_voxels > 3000
     assert cc >= 0.70
-    assert cc - anisotropic_cc(control, measured)[0] >= 0.2
 
 
 def test_both_layouts_of_the_file_give_one_map(options, shared_data):
