@@ -18,12 +18,13 @@ from offbragg.made_crystal import make_experiment
 from offbragg.reduction.corrections import mean_solid_angle
 from offbragg.reduction.detector_mask import static_mask
 from offbragg.reduction.experiment import Experiment
+from offbragg.reduction.image_run import ImageRun
 from offbragg.reduction.images import open_images
 from offbragg.reduction.nxmx import create_nxmx, image_shape
 from offbragg.reduction.photons import as_asked, make_tables, to_photons
-from offbragg.reduction.pipeline import voxel_rule
+from offbragg.reduction.pipeline import voxel_rules
 from offbragg.reduction.voxelize import Accumulator, accumulate_image
-from offbragg.runtime import count_workers, map_in_order
+from offbragg.runtime import SILENT, count_workers, map_in_order
 
 CELL, SPACE_GROUP, D_MIN = (78.86, 78.86, 36.80, 90.0, 90.0, 90.0), "P 43 21 2", 2.0
 # Of the rate of decompression with as many threads; memory [10⁹ bytes], and how much of it may
@@ -71,9 +72,11 @@ def stages(experiment: Experiment, options: MapOptions) -> dict[str, float]:
     """Time that one thread needs for each stage of an image [s], the best of a few."""
     (first,) = as_asked([experiment], options)
     mask = static_mask(first, options)
-    tables = make_tables(first, options, mean_solid_angle(first.detector), mask)
+    reference = mean_solid_angle(first.detector)
+    tables = make_tables(first, options, reference, mask)
     grid = HklGrid.from_resolution(first.crystal.cell, options.d_min, options.sampling)
-    sums, rule = Accumulator.empty(grid), voxel_rule(grid, first, options)
+    gone_through = ImageRun((first,), options, reference, SILENT)
+    sums, rule = Accumulator.empty(grid), voxel_rules(grid, gone_through)(0)
     with open_images(first) as source:
         raw = source.read(0)
         photons = to_photons(raw, tables, first.detector, options)
