@@ -27,7 +27,8 @@ N_REPEATS = 30  # of each case at full size: about an hour in all
 class Case:
     """What moves the crystal, where the fit starts, and how often a reduced form repeats it.
 
-    Springs are not in the reduced form: of its few atoms at 2.4 Å stiff ones and a large scale explain the map.
+    Springs are not in the reduced form: of its few atoms at 2.4 Å stiff ones and a large scale
+    explain the map.
     """
 
     truth: DisorderModel
