@@ -109,7 +109,7 @@ def main() -> None:
         for group in GROUPS[:1] if small else GROUPS:
             folder = Path(name) / group.replace(" ", "")
             known = make_known(group, folder, small=small)
-            for case in [c for c in CASES if c[0] == "air"] if small else CASES:
+            for case in [c for c in CASES if c[0] == "all"] if small else CASES:
                 found, note = judge_case(known, case, folder, small=small)
                 limits += found
                 notes.append(note)

@@ -12,7 +12,7 @@ from offbragg.reduction.smooth_function import Axis, SmoothFunction
 NO_FACTOR = 0.005
 
 
-def made(angle, voxel, intensity=None, sweep=None, weight=None):
+def made(angle, voxel, intensity=None, sweep=None, weight=None, off=0.0):
     n = len(angle)
     columns = {
         "angle": np.asarray(angle, dtype=float),
@@ -23,7 +23,7 @@ def made(angle, voxel, intensity=None, sweep=None, weight=None):
     voxel = np.asarray(voxel)
     data = ScalingData(values, np.full(n, 0.1), np.full(n, 0.2), voxel // 10, columns)
     weight = np.ones(n) if weight is None else np.asarray(weight, dtype=float)
-    return data, voxel, weight, np.ones(n)
+    return data, voxel, weight, np.ones(n), [np.zeros(n), np.full(n, off), np.zeros(n)]
 
 
 def turning(values):
@@ -34,7 +34,7 @@ def turning(values):
 
 
 def test_means_of_a_passage_are_by_pixels():
-    joined = join_passages(*made([0.5, 1.5], [3, 3], intensity=[2.0, 5.0], weight=[1, 2]))
+    joined = join_passages(*made([0.5, 1.5], [3, 3], intensity=[2.0, 5.0], weight=[1, 2])).data
     assert joined.intensity == pytest.approx([4.0])
     assert joined.per_intensity == pytest.approx([0.1 * 5 / 9])
     assert joined.own_variance == pytest.approx([0.2 * 5 / 9])
@@ -64,7 +64,10 @@ def test_slopes_within_voxels_are_no_absorption():
         return np.std(fit_scaling(some, scale).factor_and_offset(data.columns)[0])
 
     assert spread(data) > 20 * NO_FACTOR
-    assert spread(join_passages(data, voxel, np.ones(len(angle)), np.ones(len(angle)))) < NO_FACTOR
+    one = np.ones(len(angle))
+    passages, are_whole = join_passages(data, voxel, one, one, [0 * one] * 3).best()
+    assert are_whole
+    assert spread(passages) < NO_FACTOR
 
 
 # --- 3 exact limits ------------------------------------------------------
@@ -81,19 +84,40 @@ def test_cut_off_and_long_passages_are_left_out():
     long = np.arange(0.0, 34.0, 2.0)
     angle = np.concatenate([[0, 1, 0, 1, 0], long])
     voxel = np.concatenate([[10, 10, 20, 20, 30], np.full(len(long), 40)])
-    weight = np.concatenate([[5, 5, 5, 5, 2], np.full(len(long), 1.0)])
-    joined = join_passages(*made(angle, voxel, weight=weight))
-    assert len(joined.intensity) == 2
-    assert joined.n_orbits == 2
+    off = np.where(voxel == 30, 0.3, 0.04)
+    off[voxel == 20] = [0.4, -0.4]  # evenly, all in all
+    found = join_passages(*made(angle, voxel, weight=np.full(len(voxel), 50.0), off=off))
+    assert found.is_whole.tolist() == [True, True, False, False]
+    chosen, are_whole = found.best()
+    assert are_whole
+    assert chosen.n_orbits == 2
 
 
-def test_stills_are_each_by_themselves_however_few_their_pixels():
-    data, voxel, weight, turn = made(
-        [0, 1, 2, 3], [10, 10, 20, 20], intensity=[1, 2, 3, 4], weight=[5, 1, 5, 5]
+def test_few_pixels_may_be_off_by_chance():
+    few, many = (
+        join_passages(*made([0, 1], [10, 10], weight=np.full(2, n), off=0.1)) for n in (10.0, 100.0)
     )
-    joined = join_passages(data, voxel, weight, 0 * turn)
-    assert sorted(joined.intensity) == [1, 2, 3, 4]
-    half = join_passages(data, voxel, weight, np.array([0, 0, 1, 1]))
+    assert few.is_whole.all()
+    assert not many.is_whole.any()
+
+
+def test_where_hardly_any_are_whole_all_are_taken():
+    angle, voxel = np.zeros(30), np.arange(30)
+    off = np.where(voxel < 2, 0.0, 0.4)
+    chosen, are_whole = join_passages(*made(angle, voxel, weight=np.full(30, 99.0), off=off)).best()
+    assert len(chosen.intensity) == 30
+    assert not are_whole
+
+
+def test_stills_are_each_by_themselves_wherever_their_pixels():
+    data, voxel, weight, turn, off = made(
+        [0, 1, 2, 3], [10, 10, 20, 20], intensity=[1, 2, 3, 4], weight=[500, 100, 500, 500],
+        off=np.array([0.3, 0.3, 0.0, 0.0]),
+    )  # fmt: skip
+    chosen, are_whole = join_passages(data, voxel, weight, 0 * turn, off).best()
+    assert sorted(chosen.intensity) == [1, 2, 3, 4]
+    assert not are_whole
+    half, _ = join_passages(data, voxel, weight, np.array([0, 0, 1, 1]), off).best()
     assert sorted(half.intensity) == [1, 2, 3.5]
 
 

@@ -39,15 +39,18 @@ def test_values_are_products_of_one_dimensional_splines():
 
 def test_what_is_linear_has_no_roughness():
     slow, fast = np.meshgrid(np.arange(6), np.arange(4), indexing="ij")
-    assert_allclose(TWO.roughness() @ (1.0 + 2.0 * slow - 3.0 * fast).ravel(), 0.0, atol=ROUNDING)
-    assert np.abs(TWO.roughness() @ (slow**2).ravel()).max() > 1
+    along = [TWO.roughness_along(a) for a in (0, 1)]
+    for rows in along:
+        assert_allclose(rows @ (1.0 + 2.0 * slow - 3.0 * fast).ravel(), 0.0, atol=ROUNDING)
+    assert_allclose(along[0] @ (slow**2).ravel(), 2.0, atol=ROUNDING)
+    assert_allclose(along[1] @ (slow**2).ravel(), 0.0, atol=ROUNDING)
 
 
 def test_categories_have_a_number_each_and_no_roughness():
     chips = SmoothFunction("chips", (Axis.of_categories(3),))
     design = chips.design(np.array([[0.0], [2.0], [1.0], [2.0]])).toarray()
     assert design.tolist() == [[1, 0, 0], [0, 0, 1], [0, 1, 0], [0, 0, 1]]
-    assert chips.roughness().shape == (0, 3)
+    assert chips.roughness_along(0).shape == (0, 3)
 
 
 def test_values_that_are_all_alike_have_one_number():

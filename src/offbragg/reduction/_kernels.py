@@ -13,8 +13,8 @@ from numba import njit
 # Columns of the sums of a voxel; those beyond N_SUMS only where sums have WIDE columns.
 SUM_INTENSITY, SUM_VARIANCE, SUM_FACTOR, SUM_WEIGHT = 0, 1, 2, 3
 N_SUMS = 4
-SUM_EXPECTED, SUM_X, SUM_Y, SUM_OWN = 4, 5, 6, 7
-WIDE = 8
+SUM_EXPECTED, SUM_X, SUM_Y, SUM_OWN, SUM_OFF = 4, 5, 6, 7, 8  # the last one for h, k and l
+WIDE = 11
 
 
 @njit(cache=True, nogil=True)
@@ -140,15 +140,18 @@ def accumulate_pixels(pixels, motion, grid, bragg, voxels):
             continue
         x, y, z = directions[pixel, 0], directions[pixel, 1], directions[pixel, 2]
         h = m[0, 0] * x + m[0, 1] * y + m[0, 2] * z - v[0]
-        i = int(np.floor(h * sampling[0] + half_h))
+        at_h = h * sampling[0] + half_h
+        i = int(np.floor(at_h))
         if i < 0 or i >= n_h:
             continue
         k = m[1, 0] * x + m[1, 1] * y + m[1, 2] * z - v[1]
-        j = int(np.floor(k * sampling[1] + half_k))
+        at_k = k * sampling[1] + half_k
+        j = int(np.floor(at_k))
         if j < 0 or j >= n_k:
             continue
         l = m[2, 0] * x + m[2, 1] * y + m[2, 2] * z - v[2]  # noqa: E741
-        o = int(np.floor(l * sampling[2] + half_l))
+        at_l = l * sampling[2] + half_l
+        o = int(np.floor(at_l))
         if o < 0 or o >= n_l:
             continue
         if radius > 0.0:
@@ -172,6 +175,9 @@ def accumulate_pixels(pixels, motion, grid, bragg, voxels):
             sums[voxel, 5] += x * axes[0, 0] + y * axes[0, 1] + z * axes[0, 2]
             sums[voxel, 6] += x * axes[1, 0] + y * axes[1, 1] + z * axes[1, 2]
             sums[voxel, 7] += more * factor * factor
+            sums[voxel, 8] += at_h - i - 0.5
+            sums[voxel, 9] += at_k - j - 0.5
+            sums[voxel, 10] += at_l - o - 0.5
         counts[voxel] += 1
 
 
@@ -199,6 +205,7 @@ def accumulate_samples(pixels, motion, grid, bragg, voxels, samples):
     share = 1.0 / (n_points * n_rotations)
     found = np.empty(n_points * n_rotations, dtype=np.int64)
     weights = np.empty(n_points * n_rotations, dtype=np.float64)
+    off = np.empty((n_points * n_rotations, 3), dtype=np.float64)
     for pixel in range(photons.shape[0]):
         count = photons[pixel]
         if count != count:
@@ -225,9 +232,10 @@ def accumulate_samples(pixels, motion, grid, bragg, voxels, samples):
                 h = t[0, 0] * a + t[0, 1] * b + t[0, 2] * c - u[0]
                 k = t[1, 0] * a + t[1, 1] * b + t[1, 2] * c - u[1]
                 l = t[2, 0] * a + t[2, 1] * b + t[2, 2] * c - u[2]  # noqa: E741
-                i = int(np.floor(h * sampling[0] + half_h))
-                j = int(np.floor(k * sampling[1] + half_k))
-                o = int(np.floor(l * sampling[2] + half_l))
+                at_h = h * sampling[0] + half_h
+                at_k = k * sampling[1] + half_k
+                at_l = l * sampling[2] + half_l
+                i, j, o = int(np.floor(at_h)), int(np.floor(at_k)), int(np.floor(at_l))
                 if i < 0 or i >= n_h or j < 0 or j >= n_k or o < 0 or o >= n_l:
                     continue
                 voxel = (i * n_k + j) * n_l + o
@@ -238,8 +246,12 @@ def accumulate_samples(pixels, motion, grid, bragg, voxels, samples):
                         break
                 if place == n_found:
                     found[place], weights[place] = voxel, 0.0
+                    off[place, 0] = off[place, 1] = off[place, 2] = 0.0
                     n_found += 1
                 weights[place] += share
+                off[place, 0] += share * (at_h - i - 0.5)
+                off[place, 1] += share * (at_k - j - 0.5)
+                off[place, 2] += share * (at_l - o - 0.5)
         factor = scale * factors[pixel]
         more = excess[pixel] if has_excess else np.float32(0.0)
         for place in range(n_found):
@@ -256,4 +268,7 @@ def accumulate_samples(pixels, motion, grid, bragg, voxels, samples):
                 sums[voxel, 5] += w * (x * axes[0, 0] + y * axes[0, 1] + z * axes[0, 2])
                 sums[voxel, 6] += w * (x * axes[1, 0] + y * axes[1, 1] + z * axes[1, 2])
                 sums[voxel, 7] += w * w * more * factor * factor
+                sums[voxel, 8] += off[place, 0]
+                sums[voxel, 9] += off[place, 1]
+                sums[voxel, 10] += off[place, 2]
             counts[voxel] += 1

@@ -25,6 +25,7 @@ from offbragg.reduction._kernels import (
     SUM_EXPECTED,
     SUM_FACTOR,
     SUM_INTENSITY,
+    SUM_OFF,
     SUM_OWN,
     SUM_VARIANCE,
     SUM_WEIGHT,
@@ -34,6 +35,8 @@ from offbragg.reduction._kernels import (
 from offbragg.reduction.geometry import Beam
 from offbragg.reduction.voxelize import Accumulator
 
+#: Columns that say how far an observation's pixels are from the voxel's centre along h, k, l.
+OFFSETS = ("off_h", "off_k", "off_l")
 #: Columns of observations, and how they are stored.
 COLUMNS: Mapping[str, type[np.generic]] = {
     "voxel": np.int64,
@@ -47,6 +50,7 @@ COLUMNS: Mapping[str, type[np.generic]] = {
     "own_variance": np.float32,
     "x": np.float32,
     "y": np.float32,
+    **dict.fromkeys(OFFSETS, np.float32),
 }
 
 
@@ -93,7 +97,8 @@ class Observations:
         ``intensity``, ``variance`` of the counts, ``one_photon`` (what that is for one photon),
         ``per_intensity`` (variance that a unit of intensity makes expected), ``own_variance``
         (that of a background), ``x`` and ``y`` (mean
-        direction of the scattered rays, along two axes across the beam).
+        direction of the scattered rays, along two axes across the beam), ``off_h``, ``off_k`` and
+        ``off_l`` (how far its pixels are, in the mean, from the voxel's centre [edges of a voxel]).
     provenance : tuple of mapping
     """
 
@@ -141,5 +146,6 @@ def take_observations(accumulator: Accumulator, wedge: int) -> dict[str, NDArray
         "own_variance": sums[:, SUM_OWN] / weight**2,
         "x": sums[:, SUM_X] / weight,
         "y": sums[:, SUM_Y] / weight,
+        **{name: sums[:, SUM_OFF + axis] / weight for axis, name in enumerate(OFFSETS)},
     }
     return {name: values.astype(COLUMNS[name]) for name, values in found.items()}

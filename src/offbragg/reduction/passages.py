@@ -8,6 +8,9 @@ corrections are fitted to whole passages. Of stills there are none, each image i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
 from offbragg.conventions import BoolArray, FloatArray, IntArray
@@ -17,8 +20,11 @@ from offbragg.reduction.scaling_model import ScalingData
 _LONGEST_GAP = 3.0
 # Corrections vary during a longer passage: it is left out [degrees].
 _LONGEST = 30.0
-# A passage of less pixels than this part of what most have was cut off.
-_LEAST_PIXELS = 0.4
+# How far the pixels of a whole passage are in the mean from the voxel's centre, at most [edges of a
+# voxel]; further off the slope of the map shows. As much again as few pixels are off by chance.
+_MOST_OFF, _BY_CHANCE = 0.05, 2.0 / np.sqrt(12.0)
+# Where less than this part of all are whole passages or stills, the others are needed too.
+_FEWEST = 0.1
 
 
 def number_passages(
@@ -50,10 +56,43 @@ def number_passages(
     return number
 
 
+@dataclass(frozen=True, eq=False)
+class Passages:
+    """Observations of passages.
+
+    Attributes
+    ----------
+    data : ScalingData
+    is_whole : ndarray, shape (n,), bool
+        Whether the pixels of each cover its voxel evenly, so that it shows the voxel's mean.
+    is_still : ndarray, shape (n,), bool
+    """
+
+    data: ScalingData
+    is_whole: BoolArray
+    is_still: BoolArray
+
+    def best(self) -> tuple[ScalingData, bool]:
+        """What corrections are to be fitted to, and whether most of that are whole passages.
+
+        Whole passages and stills; all where these are few, as of sweeps of some images.
+        """
+        used = self.is_whole | self.is_still
+        if np.count_nonzero(used) < _FEWEST * len(used):
+            used = np.ones(len(used), dtype=bool)
+        chosen = np.flatnonzero(used)
+        n_whole = int(np.count_nonzero(self.is_whole[chosen]))
+        return self.data.take(chosen), 2 * n_whole > len(chosen)
+
+
 def join_passages(
-    data: ScalingData, voxel: IntArray, weight: FloatArray, turn: FloatArray
-) -> ScalingData:
-    r"""Average the observations of each whole passage, ``Σ w I / Σ w``.
+    data: ScalingData,
+    voxel: IntArray,
+    weight: FloatArray,
+    turn: FloatArray,
+    offsets: Sequence[FloatArray],
+) -> Passages:
+    r"""Average the observations of each passage, ``Σ w I / Σ w``.
 
     Parameters
     ----------
@@ -64,12 +103,14 @@ def join_passages(
         Pixels of each observation, w.
     turn : ndarray, shape (n,), float64
         How far the crystal turned [degrees]: stills stay as they are.
+    offsets : sequence of 3 ndarray, shape (n,), float64
+        How far those pixels are, in the mean, from the voxel's centre, along its edges [of these].
 
     Returns
     -------
-    ScalingData
-        Without passages that take more than 30° or have less than 0.4 of the sweep's median of
-        pixels.
+    Passages
+        Whole ones take no more than 30°, and their pixels are in the mean where the voxel's centre
+        is: within 0.05 of its edges, or what so many pixels may be off by chance.
     """
     sweep, angle = data.columns["sweep"], data.columns["angle"]
     passage = number_passages(voxel, sweep.astype(np.int64), angle, turn == 0)
@@ -94,20 +135,13 @@ def join_passages(
         data.orbit[one], columns,
     )  # fmt: skip
     length = _largest(passage, angle, n) + _largest(passage, -angle, n)
-    is_whole = _has_most_pixels(columns["sweep"], total) & (length <= _LONGEST)
-    return joined.take(np.flatnonzero(is_whole | (turn[one] == 0)))
+    off = np.max([np.abs(mean(values)) for values in offsets], axis=0)
+    is_near = off <= np.maximum(_MOST_OFF, _BY_CHANCE / np.sqrt(total))
+    is_still = turn[one] == 0
+    return Passages(joined, is_near & (length <= _LONGEST) & ~is_still, is_still)
 
 
 def _largest(group: IntArray, values: FloatArray, n: int) -> FloatArray:
     out = np.full(n, -np.inf)
     np.maximum.at(out, group, values)
     return out
-
-
-def _has_most_pixels(sweep: FloatArray, pixels: FloatArray) -> BoolArray:
-    """Whether passages (n,) have about as many pixels as most of their sweep."""
-    whole = np.zeros(len(sweep), dtype=bool)
-    for number in np.unique(sweep):
-        inside = sweep == number
-        whole[inside] = pixels[inside] >= _LEAST_PIXELS * np.median(pixels[inside])
-    return whole

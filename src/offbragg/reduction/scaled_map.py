@@ -13,13 +13,16 @@ from offbragg.crystal.friedel import equivalence_group
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.maps.equivalents import symmetry_orbits
 from offbragg.maps.provenance import make_step
-from offbragg.reduction.observations import Observations, Wedges
+from offbragg.reduction.observations import OFFSETS, Observations, Wedges
 from offbragg.reduction.passages import join_passages
 from offbragg.reduction.scaled import ScaledObservations, scale_observations
 from offbragg.reduction.scaling import fit_scaling
 from offbragg.reduction.scaling_model import Scaling, ScalingData
 from offbragg.reduction.standard_scaling import ScalingOptions, standard_corrections
 from offbragg.runtime import SILENT, Progress
+
+# How many times their roughness corrections of whole passages may have.
+_ROUGHER = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,14 +59,17 @@ def scale_to_map(
     settings = options or ScalingOptions()
     data = scaling_data(observations, settings.laue_group, settings.friedel)
     scaling = Scaling.none()
-    if corrections := standard_corrections(data, settings):
-        columns = observations.columns
-        passages = join_passages(
-            data, columns["voxel"], columns["weight"].astype(np.float64),
-            observations.wedges.turn[columns["wedge"]],
-        )  # fmt: skip
+    columns = observations.columns
+    offsets = [columns[name].astype(np.float64) for name in OFFSETS]
+    passages, are_whole = join_passages(
+        data, columns["voxel"], columns["weight"].astype(np.float64),
+        observations.wedges.turn[columns["wedge"]], offsets,
+    ).best()  # fmt: skip
+    if corrections := standard_corrections(data, settings, slices=not are_whole):
+        # What slices differ by, and their neighbours alike, looks like rough corrections.
         scaling = fit_scaling(
-            passages, corrections, most_observations=settings.most_observations,
+            passages, corrections, rougher=_ROUGHER if are_whole else 1.0,
+            most_observations=settings.most_observations,
             rng=np.random.default_rng(settings.seed), progress=progress,
         )  # fmt: skip
     before = scale_observations(data, Scaling.none(), outlier_probability=0.0)

@@ -8,7 +8,8 @@ to it (air, loop, mother liquor). Factors are exponentials of smooth functions, 
 positive, and absorption is linear in its path. Levenberg–Marquardt on the coefficients of all of
 them together; at each step the I_h of least squares follow (variable projection), so their number
 costs nothing. Weights are those of the counts that the model *expects*, never of an observation's
-own.
+own. How smooth each correction is, and whether it is one at all, the observations tell
+(`smoothness`); what they do not tell is settled by convention (`undetermined`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from offbragg.runtime import SILENT, Progress, say
 logger = logging.getLogger(__name__)
 
 # Steps at most, and the change of the misfit, as a fraction, that ends them.
-_MOST_STEPS, _SMALL_CHANGE = 12, 5e-4
+_MOST_STEPS, _SMALL_CHANGE = 20, 5e-4
 # Damping at first, in units of the equations' diagonal.
 _DAMPING = 1e-3
 
@@ -35,6 +36,7 @@ def fit_scaling(
     data: ScalingData,
     corrections: Sequence[Correction],
     *,
+    rougher: float = 10.0,
     most_observations: int = 500_000,
     rng: np.random.Generator | None = None,
     progress: Progress = SILENT,
@@ -45,6 +47,10 @@ def fit_scaling(
     ----------
     data : ScalingData
     corrections : sequence of Correction
+    rougher : float
+        How many times their roughness corrections may have, where the observations say so. 1 where
+        errors of neighbours go together, as those of slices through voxels do: they look like
+        rough corrections.
     most_observations : int
         Orbits are drawn at random until they have so many: some thousand coefficients need no
         more, and what is left over judges them.
@@ -71,7 +77,7 @@ def fit_scaling(
     used = data.drawn(most_observations, rng or np.random.default_rng(0))
     if not len(used.intensity):
         raise InputError("scaling: expected orbits with two observations or more, found none")
-    problem = ScalingProblem(used, tuple(corrections))
+    problem = ScalingProblem(used, tuple(corrections), rougher)
     state = np.zeros(problem.n_coefficients)
     misfit = [problem.misfit(state)]
     converged, damping = False, _DAMPING

@@ -13,12 +13,13 @@ from offbragg.reduction.scaling_model import (
     ScalingData,
     multiplied_and_added,
 )
-from offbragg.reduction.smooth_function import SmoothFunction
+from offbragg.reduction.smoothness import Penalty, Smoothness
+from offbragg.reduction.undetermined import least, least_rows, mean_rows
 from offbragg.runtime import iter_chunks
 
 # Residuals count fully up to so many standard deviations, beyond it as their inverse (Huber).
 _HUBER = 2.0
-# Coefficients that no observation shows stay near 0: departure that is expected.
+# How far from none corrections are expected to be, at first.
 _DEPARTURE = 0.5
 # What damping is multiplied with where a step fails, in units of the equations' diagonal, and where
 # no step is found any more.
@@ -29,7 +30,9 @@ _ORBITS_AT_ONCE = 8192
 class ScalingProblem:
     """The least squares of one set of observations."""
 
-    def __init__(self, data: ScalingData, corrections: tuple[Correction, ...]) -> None:
+    def __init__(
+        self, data: ScalingData, corrections: tuple[Correction, ...], rougher: float
+    ) -> None:
         self.data, self.corrections = data, corrections
         self.level = float(np.mean(data.intensity))
         self.fraction = 0.0
@@ -38,18 +41,36 @@ class ScalingProblem:
         ends = np.cumsum(sizes)
         self.parts = [slice(end - n, end) for end, n in zip(ends, sizes, strict=True)]
         self.n_coefficients = int(ends[-1])
-        # Restraints: rows · p = 0, in units of what is expected.
-        units = [self.level if x.kind == "offset" else 1.0 for x in corrections]
-        blocks = [
-            sparse.vstack(
-                [
-                    x.function.roughness() / (x.roughness * unit),
-                    sparse.eye_array(n) / (_DEPARTURE * unit),
-                ]
-            )
-            for x, n, unit in zip(corrections, sizes, units, strict=True)
-        ]
-        self.restraints = sparse.csr_array(sparse.block_diag(blocks))
+        self.smoothness = Smoothness(self._penalties(), rougher)
+        self.conventions = self._conventions(np.zeros(self.n_coefficients))
+        self.restraint = self.smoothness.matrix() + self.conventions
+
+    def _penalties(self) -> list[Penalty]:
+        """Of every correction along every axis, and of its departure from none."""
+        found = []
+        for x, part in zip(self.corrections, self.parts, strict=True):
+            unit = self.level if x.kind == "offset" else 1.0
+            found += [
+                Penalty(part, rows, x.roughness * unit)
+                for rows in (x.function.roughness_along(a) for a in range(len(x.function.axes)))
+                if rows.shape[0]
+            ]
+            whole = sparse.csr_array(sparse.eye_array(x.function.n_coefficients))
+            found.append(Penalty(part, whole, _DEPARTURE * unit))
+        return found
+
+    def _conventions(self, p: FloatArray) -> FloatArray:
+        """Squares of the rows that are to be 0 where equivalents do not tell."""
+        out = np.zeros((self.n_coefficients, self.n_coefficients))
+        for x, design, part in zip(self.corrections, self.designs, self.parts, strict=True):
+            if x.kind != "offset":
+                rows = mean_rows(x, design, self.data)
+            elif len(x.function.axes) > 1:
+                rows = least_rows(x.function, p[part], self.level)
+            else:
+                continue
+            out[part, part] += (rows.T @ rows).toarray()
+        return out
 
     def _values(self, p: FloatArray) -> list[FloatArray]:
         return [
@@ -103,10 +124,13 @@ class ScalingProblem:
         z = np.abs(residual) / np.sqrt(variance)
         loss = np.where(z <= _HUBER, z * z, _HUBER * (2.0 * z - _HUBER))
         freedom = max(len(z) - self.data.n_orbits, 1)
-        return float((np.sum(loss) + float(np.sum(np.asarray(self.restraints @ p) ** 2))) / freedom)
+        return float((np.sum(loss) + float(p @ (self.restraint @ p))) / freedom)
 
     def improved(self, p: FloatArray, damping: float) -> tuple[FloatArray, float]:
-        """One step of Levenberg and Marquardt, and the damping for the next."""
+        """One step of Levenberg and Marquardt, and the damping for the next.
+
+        How smooth the corrections are is learned on the way, from the equations of the step.
+        """
         merged, residual, variance, trust = self._fitted(p)
         both, crystal, added = self._terms(p)
         root = np.sqrt(trust / variance)
@@ -125,9 +149,10 @@ class ScalingProblem:
             )
         )
         normal, right = self._equations(jacobian, root * both * crystal, root * residual)
-        restraints = self.restraints
-        normal = normal + np.asarray((restraints.T @ restraints).toarray(), dtype=np.float64)
-        right = right - np.asarray(restraints.T @ (restraints @ p))
+        self.conventions = self._conventions(p)
+        self.smoothness.learn(normal + self.conventions, right + normal @ p)
+        self.restraint = self.smoothness.matrix() + self.conventions
+        normal, right = normal + self.restraint, right - self.restraint @ p
         before, diagonal = self.misfit(p), np.diag(np.diag(normal))
         while damping < _MOST_DAMPING:
             step = scipy.linalg.solve(normal + damping * diagonal, right, assume_a="pos")
@@ -177,20 +202,5 @@ class ScalingProblem:
                         values *= mean
         for x, part in zip(self.corrections, parts, strict=True):
             if x.kind == "offset" and len(x.function.axes) > 1:
-                part -= _least(x.function, part)
+                part -= least(x.function, part)
         return parts
-
-
-def _least(function: SmoothFunction, coefficients: FloatArray) -> FloatArray:
-    """What an offset is at least along all axes but the first, by coefficient.
-
-    Of its values, not its coefficients: those at the ends reach beyond what is observed.
-    """
-    first, *others = function.axes
-    rest = SmoothFunction(function.name, tuple(others))
-    places = [axis.places() for axis in others]
-    points = np.stack(np.meshgrid(*places, indexing="ij"), axis=-1).reshape(-1, len(others))
-    by_first = coefficients.reshape(first.n_splines, -1)
-    values = rest.design(points) @ by_first.T  # (n_points, n_first)
-    lowest: FloatArray = np.repeat(values.min(axis=0), by_first.shape[1])
-    return lowest

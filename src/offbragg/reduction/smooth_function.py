@@ -141,20 +141,13 @@ class SmoothFunction:
             whole = _row_products(whole, part)
         return whole
 
-    def roughness(self) -> sparse.csr_array:
-        """Second differences of the coefficients along every axis, (n_rows, n_coefficients)."""
-        rows = []
-        for a, axis in enumerate(self.axes):
-            factors = [
-                axis.differences()
-                if b == a
-                else sparse.csr_array(sparse.eye_array(other.n_splines))
-                for b, other in enumerate(self.axes)
-            ]
-            rows.append(
-                reduce(lambda left, right: sparse.csr_array(sparse.kron(left, right)), factors)
-            )
-        return sparse.csr_array(sparse.vstack(rows))
+    def roughness_along(self, a: int) -> sparse.csr_array:
+        """Second differences of the coefficients along an axis, (n_rows, n_coefficients)."""
+        factors = [
+            axis.differences() if b == a else sparse.csr_array(sparse.eye_array(axis.n_splines))
+            for b, axis in enumerate(self.axes)
+        ]
+        return reduce(_kron, factors)
 
 
 def _kron(left: sparse.csr_array, right: sparse.csr_array) -> sparse.csr_array:

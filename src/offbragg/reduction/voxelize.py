@@ -48,10 +48,10 @@ class Accumulator:
 
     Attributes
     ----------
-    sums : ndarray, shape (n_voxels, 4 or 8), float64 or float32
+    sums : ndarray, shape (n_voxels, 4 or 11), float64 or float32
         Σ w I, Σ w² c κ², Σ w² κ² and Σ w of each voxel, in the order of the grid; for a wedge also
-        Σ w² κ, Σ w times the direction along two axes, and what of Σ w² c κ² is not the
-        photons' own.
+        Σ w² κ, Σ w times the direction along two axes, what of Σ w² c κ² is not the photons' own,
+        and Σ w times how far pixels are from the voxel's centre, along its three edges.
     counts : ndarray, shape (n_voxels,), int32
         Pixels that added to each voxel.
     touched, n_touched : ndarray, shapes (n_voxels,) and (1,), int64
