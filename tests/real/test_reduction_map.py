@@ -77,7 +77,7 @@ def test_scaled_it_is_more_like_the_measured_one(measured, options, shared_data)
     found, how = reduce_images(experiments, settings)
     cc, n_voxels = anisotropic_cc(found, measured)
     control = reduce_images([reversed_axis(e) for e in experiments], settings)[0]
-    # Ten stills and three oscillation images: 0.701 and 0.248 seen. Stills alone 0.731 and 0.436,
+    # Ten stills and three oscillation images: 0.716 and 0.268 seen. Stills alone 0.743 and 0.461,
     # without scaling 0.470 and 0.293.
     assert n_voxels > 3000
     assert cc >= 0.65

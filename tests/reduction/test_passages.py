@@ -65,9 +65,7 @@ def test_slopes_within_voxels_are_no_absorption():
 
     assert spread(data) > 20 * NO_FACTOR
     one = np.ones(len(angle))
-    passages, are_whole = join_passages(data, voxel, one, one, [0 * one] * 3).best()
-    assert are_whole
-    assert spread(passages) < NO_FACTOR
+    assert spread(join_passages(data, voxel, one, one, [0 * one] * 3).best()) < NO_FACTOR
 
 
 # --- 3 exact limits ------------------------------------------------------
@@ -88,9 +86,7 @@ def test_cut_off_and_long_passages_are_left_out():
     off[voxel == 20] = [0.4, -0.4]  # evenly, all in all
     found = join_passages(*made(angle, voxel, weight=np.full(len(voxel), 50.0), off=off))
     assert found.is_whole.tolist() == [True, True, False, False]
-    chosen, are_whole = found.best()
-    assert are_whole
-    assert chosen.n_orbits == 2
+    assert found.best().n_orbits == 2
 
 
 def test_few_pixels_may_be_off_by_chance():
@@ -104,9 +100,9 @@ def test_few_pixels_may_be_off_by_chance():
 def test_where_hardly_any_are_whole_all_are_taken():
     angle, voxel = np.zeros(30), np.arange(30)
     off = np.where(voxel < 2, 0.0, 0.4)
-    chosen, are_whole = join_passages(*made(angle, voxel, weight=np.full(30, 99.0), off=off)).best()
-    assert len(chosen.intensity) == 30
-    assert not are_whole
+    found = join_passages(*made(angle, voxel, weight=np.full(30, 99.0), off=off))
+    assert found.is_whole.sum() == 2
+    assert len(found.best().intensity) == 30
 
 
 def test_stills_are_each_by_themselves_wherever_their_pixels():
@@ -114,10 +110,10 @@ def test_stills_are_each_by_themselves_wherever_their_pixels():
         [0, 1, 2, 3], [10, 10, 20, 20], intensity=[1, 2, 3, 4], weight=[500, 100, 500, 500],
         off=np.array([0.3, 0.3, 0.0, 0.0]),
     )  # fmt: skip
-    chosen, are_whole = join_passages(data, voxel, weight, 0 * turn, off).best()
-    assert sorted(chosen.intensity) == [1, 2, 3, 4]
-    assert not are_whole
-    half, _ = join_passages(data, voxel, weight, np.array([0, 0, 1, 1]), off).best()
+    found = join_passages(data, voxel, weight, 0 * turn, off)
+    assert not found.is_whole.any()
+    assert sorted(found.best().intensity) == [1, 2, 3, 4]
+    half = join_passages(data, voxel, weight, np.array([0, 0, 1, 1]), off).best()
     assert sorted(half.intensity) == [1, 2, 3.5]
 
 

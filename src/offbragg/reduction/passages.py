@@ -72,17 +72,15 @@ class Passages:
     is_whole: BoolArray
     is_still: BoolArray
 
-    def best(self) -> tuple[ScalingData, bool]:
-        """What corrections are to be fitted to, and whether most of that are whole passages.
+    def best(self) -> ScalingData:
+        """What corrections are to be fitted to: whole passages and stills.
 
-        Whole passages and stills; all where these are few, as of sweeps of some images.
+        All, where these are few, as of sweeps of some images.
         """
         used = self.is_whole | self.is_still
         if np.count_nonzero(used) < _FEWEST * len(used):
-            used = np.ones(len(used), dtype=bool)
-        chosen = np.flatnonzero(used)
-        n_whole = int(np.count_nonzero(self.is_whole[chosen]))
-        return self.data.take(chosen), 2 * n_whole > len(chosen)
+            return self.data
+        return self.data.take(np.flatnonzero(used))
 
 
 def join_passages(

@@ -21,9 +21,6 @@ from offbragg.reduction.scaling_model import Scaling, ScalingData
 from offbragg.reduction.standard_scaling import ScalingOptions, standard_corrections
 from offbragg.runtime import SILENT, Progress
 
-# How many times their roughness corrections of whole passages may have.
-_ROUGHER = 10.0
-
 
 @dataclass(frozen=True, eq=False)
 class ScaledMap:
@@ -61,15 +58,13 @@ def scale_to_map(
     scaling = Scaling.none()
     columns = observations.columns
     offsets = [columns[name].astype(np.float64) for name in OFFSETS]
-    passages, are_whole = join_passages(
+    passages = join_passages(
         data, columns["voxel"], columns["weight"].astype(np.float64),
         observations.wedges.turn[columns["wedge"]], offsets,
     ).best()  # fmt: skip
-    if corrections := standard_corrections(data, settings, slices=not are_whole):
-        # What slices differ by, and their neighbours alike, looks like rough corrections.
+    if corrections := standard_corrections(data, settings):
         scaling = fit_scaling(
-            passages, corrections, rougher=_ROUGHER if are_whole else 1.0,
-            most_observations=settings.most_observations,
+            passages, corrections, most_observations=settings.most_observations,
             rng=np.random.default_rng(settings.seed), progress=progress,
         )  # fmt: skip
     before = scale_observations(data, Scaling.none(), outlier_probability=0.0)

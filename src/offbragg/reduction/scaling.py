@@ -36,7 +36,6 @@ def fit_scaling(
     data: ScalingData,
     corrections: Sequence[Correction],
     *,
-    rougher: float = 10.0,
     most_observations: int = 500_000,
     rng: np.random.Generator | None = None,
     progress: Progress = SILENT,
@@ -47,10 +46,6 @@ def fit_scaling(
     ----------
     data : ScalingData
     corrections : sequence of Correction
-    rougher : float
-        How many times their roughness corrections may have, where the observations say so. 1 where
-        errors of neighbours go together, as those of slices through voxels do: they look like
-        rough corrections.
     most_observations : int
         Orbits are drawn at random until they have so many: some thousand coefficients need no
         more, and what is left over judges them.
@@ -77,7 +72,7 @@ def fit_scaling(
     used = data.drawn(most_observations, rng or np.random.default_rng(0))
     if not len(used.intensity):
         raise InputError("scaling: expected orbits with two observations or more, found none")
-    problem = ScalingProblem(used, tuple(corrections), rougher)
+    problem = ScalingProblem(used, tuple(corrections))
     state = np.zeros(problem.n_coefficients)
     misfit = [problem.misfit(state)]
     converged, damping = False, _DAMPING

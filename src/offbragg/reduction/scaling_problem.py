@@ -21,6 +21,9 @@ from offbragg.runtime import iter_chunks
 _HUBER = 2.0
 # How far from none corrections are expected to be, at first.
 _DEPARTURE = 0.5
+# How many times their roughness corrections may have, and how many neighbours share an error that
+# is not of counts: about what lies between two knots.
+_ROUGHER, _NEIGHBOURS = 10.0, 30.0
 # What damping is multiplied with where a step fails, in units of the equations' diagonal, and where
 # no step is found any more.
 _MORE, _MOST_DAMPING = 10.0, 1e4
@@ -30,9 +33,7 @@ _ORBITS_AT_ONCE = 8192
 class ScalingProblem:
     """The least squares of one set of observations."""
 
-    def __init__(
-        self, data: ScalingData, corrections: tuple[Correction, ...], rougher: float
-    ) -> None:
+    def __init__(self, data: ScalingData, corrections: tuple[Correction, ...]) -> None:
         self.data, self.corrections = data, corrections
         self.level = float(np.mean(data.intensity))
         self.fraction = 0.0
@@ -41,9 +42,8 @@ class ScalingProblem:
         ends = np.cumsum(sizes)
         self.parts = [slice(end - n, end) for end, n in zip(ends, sizes, strict=True)]
         self.n_coefficients = int(ends[-1])
-        self.smoothness = Smoothness(self._penalties(), rougher)
-        self.conventions = self._conventions(np.zeros(self.n_coefficients))
-        self.restraint = self.smoothness.matrix() + self.conventions
+        self.smoothness = Smoothness(self._penalties(), _ROUGHER)
+        self.restraint = self.smoothness.matrix() + self._conventions(np.zeros(self.n_coefficients))
 
     def _penalties(self) -> list[Penalty]:
         """Of every correction along every axis, and of its departure from none."""
@@ -118,6 +118,15 @@ class ScalingProblem:
         excess = float(np.median((seen - counted) / np.maximum(expected, self.level * 0.1) ** 2))
         self.fraction = float(np.sqrt(max(excess, 0.0)))
 
+    def _alike(self, residual: FloatArray, variance: FloatArray) -> float:
+        """How many observations are worth one that is independent, 1 or more.
+
+        Errors of counts are independent. What there is beside them neighbours share, as the slopes
+        of the map within voxels: corrections could describe it, and should not.
+        """
+        shared = (self.fraction * (self.data.intensity - residual)) ** 2
+        return 1.0 + (_NEIGHBOURS - 1.0) * float(np.mean(shared / variance))
+
     def misfit(self, p: FloatArray) -> float:
         """Huber's loss per observation, twice; the restraints' squares are small beside it."""
         _, residual, variance, _ = self._fitted(p)
@@ -149,9 +158,11 @@ class ScalingProblem:
             )
         )
         normal, right = self._equations(jacobian, root * both * crystal, root * residual)
-        self.conventions = self._conventions(p)
-        self.smoothness.learn(normal + self.conventions, right + normal @ p)
-        self.restraint = self.smoothness.matrix() + self.conventions
+        conventions = self._conventions(p)
+        # Equations of as many observations as are independent of each other.
+        one_of = self._alike(residual, variance)
+        self.smoothness.learn((normal + conventions) / one_of, (right + normal @ p) / one_of)
+        self.restraint = one_of * self.smoothness.matrix() + conventions
         normal, right = normal + self.restraint, right - self.restraint @ p
         before, diagonal = self.misfit(p), np.diag(np.diag(normal))
         while damping < _MOST_DAMPING:

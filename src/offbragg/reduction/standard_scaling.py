@@ -23,11 +23,10 @@ class ScalingOptions:
 
     Attributes
     ----------
-    corrections : tuple of str or None
+    corrections : tuple of str
         scale: the beam, by rotation; absorption, of what the crystal scatters: by direction and
         rotation; detector: by direction alone; offset: what is added, by resolution and rotation.
-        Each for every sweep, but for the detector. All if not given, but none of a detector where
-        most are stills: few orientations do not tell it from the crystal.
+        Each for every sweep, but for the detector. What equivalents do not need fades out.
     laue_group : str or None
         Whose equivalents are to agree; that of the space group if not given.
     friedel : str
@@ -45,8 +44,7 @@ class ScalingOptions:
         Between knots of the offset [Å⁻¹ in 1/d].
     roughness : float
         Change of slope from knot to knot that is expected at first, of factors; of an offset, in
-        units of the mean intensity. Of stills it is not more, else up to ten times of it, and any
-        time less, as equivalents tell.
+        units of the mean intensity. Equivalents tell what it is, ten times as much at most.
     outlier_probability : float
         Observations less probable than this by what equivalents make expected are left out; 0:
         none is.
@@ -56,7 +54,7 @@ class ScalingOptions:
         Draws the orbits that they are fitted to.
     """
 
-    corrections: tuple[str, ...] | None = None
+    corrections: tuple[str, ...] = SCALINGS
     laue_group: str | None = None
     friedel: Literal["merged", "apart"] = "merged"
     scale_spacing: float | None = None
@@ -70,7 +68,7 @@ class ScalingOptions:
 
     def __post_init__(self) -> None:
         check_friedel(self.friedel)
-        unknown = [name for name in self.corrections or () if name not in SCALINGS]
+        unknown = [name for name in self.corrections if name not in SCALINGS]
         if unknown:
             raise InputError(f"corrections must be among {', '.join(SCALINGS)}, got {unknown[0]!r}")
         for name in (
@@ -82,24 +80,18 @@ class ScalingOptions:
                 raise InputError(f"{name} must be > 0, got {value}")
 
 
-def standard_corrections(
-    data: ScalingData, options: ScalingOptions, *, slices: bool = False
-) -> tuple[Correction, ...]:
+def standard_corrections(data: ScalingData, options: ScalingOptions) -> tuple[Correction, ...]:
     """Make the corrections that the options name.
 
     What has no range is no variable: a scale of stills that did not turn has none of rotation.
-    ``slices`` says that most observations are slices of voxels, as those of stills.
     """
-    names = options.corrections
-    if names is None:
-        names = tuple(name for name in SCALINGS if not (slices and name == "detector"))
     columns = data.columns
     n_sweeps = int(columns["sweep"].max()) + 1
     turn = _largest_turn(columns["sweep"], columns["angle"])
     of_scale = options.scale_spacing or min(10.0, turn / 10)
     of_angle = options.angle_spacing or min(30.0, turn / 6)
     made = []
-    for name in names:
+    for name in options.corrections:
         spacings = {
             "scale": {"angle": of_scale},
             "absorption": {
