@@ -25,7 +25,10 @@ from offbragg.maps.wrong_indexing import wrongly_indexed
 KEPT = ROOT / "docs" / "results" / "ranked.json"
 SMALL = ("uncorrelated", "liquid-like")
 # What a wrong map is explained to: the smooth functions alone, and models of few numbers.
-AS_IF_INDEXED_WRONGLY = (*SMALL, "rigid-body", "liquid-like + longer liquid-like")
+AS_IF_INDEXED_WRONGLY = (
+    *SMALL, "rigid-body", "liquid-like + longer liquid-like", "liquid-like + elastic-network",
+    "elastic-network",
+)  # fmt: skip
 # Maps and derivatives a fit, at most: five steps for the model of most numbers.
 MOST = 120
 # In a map's own name, that of the same as if indexed wrongly.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +23,8 @@ from offbragg.inference.solve import Solution, coefficients_of, problem_of, solv
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.maps.shells import isotropic_shells, shell_mean
 from offbragg.runtime import SILENT, Progress
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +110,12 @@ class CrossValidation:
         optimum = None
         if len(whole.x) and not refit and self.settings.is_dense(len(whole.x)):
             optimum = self._optimum(evaluate, whole)
+            if not whole.converged:
+                logger.warning(
+                    "%s: the fit did not converge, and one step from there may be far from the fit "
+                    "without a fold: rank with refit",
+                    type(model).__name__,
+                )
         progress.step()
         predicted = np.empty(len(self.folds))
         by_fold = []
