@@ -78,14 +78,20 @@ def left_out(observations: Observations, scaled: ScaledMap) -> BoolArray:
 
 
 def try_out(
-    known: Known, title: str, clean: Observations, changed: Observations
+    known: Known, title: str, clean: Observations, changed: Observations, *, rings: bool = False
 ) -> tuple[list[Limit], str]:
-    """Scale, and see what is found, what is lost, and what bias is left."""
+    """Scale, and see what is found, what is lost, and what bias is left.
+
+    Rings go as wholes, with what ice has not touched in them: of those, what is lost of images
+    without ice.
+    """
     scaled = scale_to_map(changed)
     gone = left_out(changed, scaled)
     bad, plain = planted(clean, changed)
     found = float(np.mean(gone[plain]))
-    lost = float(np.mean(gone[~bad]))
+    wedge = clean.columns["wedge"]
+    good = ~np.bincount(wedge, bad).astype(bool)[wedge] if rings else ~bad
+    lost = float(np.mean(gone[good]))
     data = scaling_data(changed)
     kept = scale_observations(data, scaled.scaling, outlier_probability=0.0)
     before, after = judge(known, map_of(changed, kept)), judge(known, scaled.map)
@@ -102,7 +108,8 @@ def try_out(
     note = (
         f"{title}: planted in {bad.mean():.2%} of {len(bad)} observations, plain in "
         f"{plain.mean():.2%}; CC {before.cc:.4f} with all, {after.cc:.4f} without outliers; "
-        f"largest bias of a shell {before.shells:.4f} and {after.shells:.4f}"
+        f"largest bias of a shell {before.shells:.4f} and {after.shells:.4f}; "
+        f"{np.mean(gone & ~bad):.2%} of all are good ones left out"
     )
     return limits, note
 
@@ -135,7 +142,7 @@ def run(group: str, folder: Path, *, small: bool) -> list[tuple[list[Limit], str
     )
     some = write_images(known.experiment, folder / "some.h5", ice(known, rng, 6))
     title = f"{group}, ice on every sixth image"
-    found.append(try_out(known, title, clean, observe(known, some, folder)))
+    found.append(try_out(known, title, clean, observe(known, some, folder), rings=True))
     every = write_images(known.experiment, folder / "every.h5", ice(known, rng, 1))
     found.append(masked(known, f"{group}, ice masked", folder, every, mask_rings=RINGS))
     return found

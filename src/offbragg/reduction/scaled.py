@@ -14,6 +14,7 @@ from scipy.special import pdtr, pdtrc
 
 from offbragg.conventions import BoolArray, FloatArray, IntArray
 from offbragg.errors import InputError
+from offbragg.reduction.ring_outliers import find_rings
 from offbragg.reduction.scaling_model import MEDIAN_SQUARE, Scaling, ScalingData
 
 # Residuals are put in so many bins of expected intensity for the error model.
@@ -109,6 +110,7 @@ def scale_observations(
     level = np.maximum(float(np.mean(data.intensity)), np.finfo(float).tiny)
     weight = factor / (data.per_intensity + data.own_variance / level)
     is_outlier = np.zeros(len(intensity), dtype=bool)
+    wedge = _wedges(data)
     if outlier_probability > 0:
         is_outlier = _far_from_medians(data, factor, offset, intensity)
     model = ErrorModel()
@@ -124,6 +126,7 @@ def scale_observations(
         found = _find_outliers(
             data, factor, offset, intensity, weight, is_outlier, model, outlier_probability
         )
+        found |= _in_rings(data, wedge, intensity, variance, weight, found, model)
         if np.array_equal(found, is_outlier):
             break
         is_outlier = found
@@ -221,6 +224,34 @@ def _find_outliers(
     np.maximum.at(worst, data.orbit[new], z[new])
     found[new] = z[new] >= _WORST * worst[data.orbit[new]]
     return found
+
+
+def _wedges(data: ScalingData) -> IntArray:
+    """Number (n,) of the wedge of each observation, by its sweep and angle."""
+    names = [name for name in ("sweep", "angle") if name in data.columns]
+    if not names:
+        return np.zeros(len(data.intensity), dtype=np.int64)
+    columns = np.column_stack([data.columns[name] for name in names])
+    return np.asarray(np.unique(columns, axis=0, return_inverse=True)[1].ravel(), dtype=np.int64)
+
+
+def _in_rings(
+    data: ScalingData,
+    wedge: IntArray,
+    intensity: FloatArray,
+    variance: FloatArray,
+    weight: FloatArray,
+    is_outlier: BoolArray,
+    model: ErrorModel,
+) -> BoolArray:
+    """Observations (n,) of wedges in rings of resolution that are too bright or dark as a whole."""
+    if "inv_d" not in data.columns:
+        return np.zeros(len(intensity), dtype=bool)
+    others, total = _others(intensity, weight, data.orbit, ~is_outlier)
+    own = model.variance(variance, np.nan_to_num(others))
+    own = own * (1.0 + weight / np.maximum(total, 1e-300))
+    used = np.where(is_outlier, 0.0, weight)
+    return find_rings(wedge, data.columns["inv_d"], intensity, others, own, used)
 
 
 def _fit_error_model(

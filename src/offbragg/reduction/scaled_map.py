@@ -21,6 +21,9 @@ from offbragg.reduction.scaling_model import Scaling, ScalingData
 from offbragg.reduction.standard_scaling import ScalingOptions, standard_corrections
 from offbragg.runtime import SILENT, Progress
 
+# Where more than this part of the observations are outliers, corrections are fitted again without.
+_MANY_OUTLIERS = 1e-3
+
 
 @dataclass(frozen=True, eq=False)
 class ScaledMap:
@@ -55,20 +58,21 @@ def scale_to_map(
     """
     settings = options or ScalingOptions()
     data = scaling_data(observations, settings.laue_group, settings.friedel)
-    scaling = Scaling.none()
-    columns = observations.columns
-    offsets = [columns[name].astype(np.float64) for name in OFFSETS]
-    passages = join_passages(
-        data, columns["voxel"], columns["weight"].astype(np.float64),
-        observations.wedges.turn[columns["wedge"]], offsets,
-    ).best()  # fmt: skip
-    if corrections := standard_corrections(data, settings):
+    scaling, scaled = Scaling.none(), None
+    corrections = standard_corrections(data, settings)
+    for _ in range(2 if corrections else 0):
+        used = None if scaled is None else ~scaled.is_outlier
         scaling = fit_scaling(
-            passages, corrections, most_observations=settings.most_observations,
+            _passages(observations, data, used), corrections,
+            most_observations=settings.most_observations,
             rng=np.random.default_rng(settings.seed), progress=progress,
         )  # fmt: skip
+        scaled = scale_observations(data, scaling, outlier_probability=settings.outlier_probability)
+        if np.mean(scaled.is_outlier) < _MANY_OUTLIERS:
+            break
     before = scale_observations(data, Scaling.none(), outlier_probability=0.0)
-    scaled = scale_observations(data, scaling, outlier_probability=settings.outlier_probability)
+    if scaled is None:
+        scaled = scale_observations(data, scaling, outlier_probability=settings.outlier_probability)
     figures = {
         "n_observations": len(observations),
         "n_outliers": int(np.count_nonzero(scaled.is_outlier)),
@@ -81,6 +85,17 @@ def scale_to_map(
     made = map_of(observations, scaled)
     step = make_step("scale", settings, figures=figures)
     return ScaledMap(replace(made, provenance=(*made.provenance, step)), scaling, figures)
+
+
+def _passages(observations: Observations, data: ScalingData, used: BoolArray | None) -> ScalingData:
+    """What corrections are fitted to, of the observations that are used."""
+    chosen = np.flatnonzero(np.ones(len(data.intensity), dtype=bool) if used is None else used)
+    columns = {name: column[chosen] for name, column in observations.columns.items()}
+    return join_passages(
+        data.take(chosen), columns["voxel"], columns["weight"].astype(np.float64),
+        observations.wedges.turn[columns["wedge"]],
+        [columns[name].astype(np.float64) for name in OFFSETS],
+    ).best()  # fmt: skip
 
 
 def scaling_data(
