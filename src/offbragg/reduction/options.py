@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
+from offbragg.crystal.friedel import check_friedel
 from offbragg.errors import InputError
 from offbragg.reduction.bragg_mask import RADIUS_UNITS
 from offbragg.reduction.corrections import PIXEL_CORRECTIONS
@@ -130,6 +132,11 @@ class MapOptions(MaskOptions):
         ``"none"``; ``"outliers"``: what a wedge of images measured in a voxel is left out where
         its equivalents make it improbable, and errors are those by which equivalents differ;
         ``"standard"``: it is scaled before that, as by the command scale with its defaults.
+    laue_group : str or None
+        With scaling: whose equivalents are to agree; that of the space group if not given.
+    friedel : str
+        With scaling, ``"merged"``: I(h) and I(−h) are equivalents too. ``"apart"``: they may
+        differ, with an anomalous signal that corrections are not to take for absorption.
     wedge : float
         Images are one wedge while the crystal turns by no more than this [degrees].
     observations : str or None
@@ -170,6 +177,8 @@ class MapOptions(MaskOptions):
     background_width: float | None = None
     oversample: tuple[int, int] = (1, 1)
     scaling: str = "none"
+    laue_group: str | None = None
+    friedel: Literal["merged", "apart"] = "merged"
     wedge: float = 1.0
     observations: str | None = None
     follow: float | None = None
@@ -199,6 +208,7 @@ class MapOptions(MaskOptions):
                 raise InputError(f"{name} must be > 0 degrees, got {value}")
         if self.observations is not None and self.scaling == "none":
             raise InputError("observations are kept with scaling alone, got scaling 'none'")
+        check_friedel(self.friedel)
         _check_follow(self)
         if not 0 <= self.air_fraction <= 1:
             raise InputError(f"air_fraction must be 0 to 1, got {self.air_fraction}")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from offbragg.crystal.friedel import equivalence_group
 from offbragg.errors import MissingFileError
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.reduction.experiment import Experiment
@@ -41,7 +42,7 @@ def reduce_images(
         As for `compute_map`.
     progress : Progress
     folder : str or Path, optional
-        Where unmerged observations are kept meanwhile, forty bytes each, unless ``options`` names
+        Where unmerged observations are kept meanwhile, sixty bytes each, unless ``options`` names
         a file for them; the system's temporary folder where not given.
 
     Returns
@@ -60,11 +61,15 @@ def reduce_images(
         return compute_map(experiments, options, rng, progress), None
     if folder is not None and not Path(folder).is_dir():
         raise MissingFileError(f"{folder}: no such folder")
+    space_group = experiments[0].crystal.space_group if experiments else "P 1"
+    equivalence_group(options.laue_group or space_group, options.friedel, space_group)  # or say so
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         path = options.observations or Path(temporary) / "observations.h5"
         write_observations(experiments, options, path, rng, progress)
         observations, _ = index_alike(read_observations(path))
-        settings = ScalingOptions(seed=options.seed)
+        settings = ScalingOptions(
+            laue_group=options.laue_group, friedel=options.friedel, seed=options.seed
+        )
         if options.scaling == "outliers":
             settings = replace(settings, corrections=())
         scaled = scale_to_map(observations, settings, progress)
