@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from offbragg.conventions import ISOTROPIC_SHELL_WIDTH
+from offbragg.maps.diffuse_map import DiffuseMap
+from offbragg.maps.statistics import statistics
 from offbragg.reduction.experiment import read_experiments
 from offbragg.reduction.image_filter import filter_image
 from offbragg.reduction.images import open_sweeps, open_with_fabio
@@ -35,17 +37,27 @@ def options(shared_data):
     )
 
 
-def anisotropic_cc(found, measured):
-    """CC of what is left of two maps without the means of shells, over voxels of both."""
+def on_one_grid(found, measured):
+    """Our map and theirs, NaN where not both are measured, between 10 and 2.2 Å."""
     axes = [np.rint(axis).astype(int) for axis in (found.grid.h, found.grid.k, found.grid.l)]
     within = [np.abs(axis) <= EXTENT for axis in axes]
-    ours = found.intensity[np.ix_(*within)].astype(float)
-    theirs = measured[np.ix_(*(a[w] + EXTENT for a, w in zip(axes, within, strict=True)))]
-    inv_d = found.grid.inv_d()[np.ix_(*within)]
+    theirs = np.full(found.grid.shape, np.nan)
+    theirs[np.ix_(*within)] = measured[
+        np.ix_(*(a[w] + EXTENT for a, w in zip(axes, within, strict=True)))
+    ]
+    ours = found.intensity.astype(float)
+    inv_d = found.grid.inv_d()
     both = np.isfinite(ours) & np.isfinite(theirs) & (inv_d > 1 / D_MAX) & (inv_d < 1 / D_MIN)
-    shell = (inv_d[both] / ISOTROPIC_SHELL_WIDTH).astype(int)
+    return np.where(both, ours, np.nan), np.where(both, theirs, np.nan)
+
+
+def anisotropic_cc(found, measured):
+    """CC of what is left of two maps without the means of shells, over voxels of both."""
+    maps = on_one_grid(found, measured)
+    both = np.isfinite(maps[0])
+    shell = (found.grid.inv_d()[both] / ISOTROPIC_SHELL_WIDTH).astype(int)
     left = []
-    for values in (ours[both], theirs[both].astype(float)):
+    for values in (values[both] for values in maps):
         means = np.bincount(shell, values) / np.maximum(np.bincount(shell), 1)
         left.append(values - means[shell])
     return np.corrcoef(*left)[0, 1], int(both.sum())
@@ -84,6 +96,16 @@ def test_scaled_it_is_more_like_the_measured_one(measured, options, shared_data)
     assert cc - anisotropic_cc(control, measured)[0] >= 0.2
     assert how.figures["converged"]
     assert how.figures["r_meas_after"] < 0.5 * how.figures["r_meas_before"]
+    # Equivalents under 4/m, over the voxels of both: ours, made to agree, and theirs. R_int 0.008
+    # and 0.008, of the anisotropic part 0.26 and 0.35; CC of that 0.81 and 0.75.
+    own, other = (
+        statistics(DiffuseMap(found.grid, values.astype(np.float32), "P 41"))["overall"]
+        for values in on_one_grid(found, measured)
+    )
+    assert own["n_pairs"] == other["n_pairs"] > 6000
+    assert own["r_int"] < 1.2 * other["r_int"] < 0.012
+    assert own["r_int_anisotropic"] < other["r_int_anisotropic"]
+    assert own["cc_equivalents_anisotropic"] > other["cc_equivalents_anisotropic"] > 0.7
 
 
 def test_peaks_found_in_the_images_do_as_well(measured, options, shared_data):
