@@ -6,7 +6,7 @@ from numpy.testing import assert_array_equal
 
 from offbragg.crystal.cell import as_cell
 from offbragg.errors import InputError
-from offbragg.reduction._kernels import is_near_node
+from offbragg.reduction._node_kernels import is_near_node
 from offbragg.reduction.bragg_mask import BraggMask, allowed_nodes
 from offbragg.reduction.spot_mask import SpotMask
 from offbragg.reduction.spot_shape import SpotShape

@@ -1,4 +1,4 @@
-"""Compiled loops over pixels: which voxel each falls in, and how far it stays from Bragg nodes.
+"""Compiled loops over pixels: which voxel each falls in, and what it adds to that.
 
 Scope: arrays in, arrays changed in place. Conventions: ``photons`` NaN = excluded; a transform is
 (matrix, vector) with hkl = matrix · direction − vector; ``first`` and ``shape`` are those of an
@@ -10,106 +10,61 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from offbragg.reduction._node_kernels import is_near_node
+
 # Columns of the sums of a voxel; those beyond N_SUMS only where sums have WIDE columns.
 SUM_INTENSITY, SUM_VARIANCE, SUM_FACTOR, SUM_WEIGHT = 0, 1, 2, 3
 N_SUMS = 4
 SUM_EXPECTED, SUM_X, SUM_Y, SUM_OWN, SUM_OFF = 4, 5, 6, 7, 8  # the last one for h, k and l
 WIDE = 11
+# Pixels that are located at a time: places and doubts stay in the first cache.
+_BLOCK = 1024
 
 
 @njit(cache=True, nogil=True)
-def comes_near(x, y, z, dx, dy, dz, metric, radius):
-    """Tell whether the path from (x, y, z) − d/2 to (x, y, z) + d/2 comes within a radius of 0."""
-    m00, m11, m22, m01, m02, m12 = metric
-    gx = m00 * dx + m01 * dy + m02 * dz
-    gy = m01 * dx + m11 * dy + m12 * dz
-    gz = m02 * dx + m12 * dy + m22 * dz
-    length = dx * gx + dy * gy + dz * gz
-    along = abs(x * gx + y * gy + z * gz)
-    own = m00 * x * x + m11 * y * y + m22 * z * z
-    own += 2.0 * (m01 * x * y + m02 * x * z + m12 * y * z)
-    if along >= 0.5 * length:  # an end of the path is nearest; also where there is no path
-        return own + 0.25 * length - along < radius * radius
-    return own * length - along * along < radius * radius * length
+def locate_pixels(photons, directions, motion, grid, safe, place, doubt):
+    """Find the voxels of consecutive pixels, without a branch, so that four go at a time.
 
-
-@njit(cache=True, nogil=True)
-def node_metric(h, k, l, metric, growth):  # noqa: E741
-    """Metric at the node (h, k, l): the inverse of C + a (n·Gn) G⁻¹ + b nnᵀ, or ``metric``.
-
-    ``growth`` holds a, b, and six numbers each of C, G and G⁻¹; ``metric`` is where a = b = 0.
+    ``directions`` (3 n_pixels,) are those of `accumulate_pixels`, flattened. ``place`` (n_pixels,)
+    gets the voxel, −1 of pixels that are excluded or beside the grid; ``doubt`` (n_pixels,) what
+    is 0 or more where a path may come near to a node, see `is_near_node` for ``safe``; float64.
     """
-    a, b, own, g, r = growth
-    if a == 0.0 and b == 0.0:
-        return metric
-    square = g[0] * h * h + g[1] * k * k + g[2] * l * l
-    a *= square + 2.0 * (g[3] * h * k + g[4] * h * l + g[5] * k * l)
-    c00, c11, c22 = own[0] + a * r[0], own[1] + a * r[1], own[2] + a * r[2]
-    c01, c02, c12 = own[3] + a * r[3], own[4] + a * r[4], own[5] + a * r[5]
-    c00, c11, c22 = c00 + b * h * h, c11 + b * k * k, c22 + b * l * l
-    c01, c02, c12 = c01 + b * h * k, c02 + b * h * l, c12 + b * k * l
-    i00, i01, i02 = c11 * c22 - c12 * c12, c02 * c12 - c01 * c22, c01 * c12 - c02 * c11
-    f = 1.0 / (c00 * i00 + c01 * i01 + c02 * i02)
-    i11, i22, i12 = c00 * c22 - c02 * c02, c00 * c11 - c01 * c01, c01 * c02 - c00 * c12
-    return f * i00, f * i11, f * i22, f * i01, f * i02, f * i12
-
-
-@njit(cache=True, nogil=True)
-def has_node(h, k, l, modulus, nodes):  # noqa: E741
-    """Tell whether the centring leaves the node (h, k, l), whole numbers as floats."""
-    bit = (int(h) % modulus) * modulus + int(k) % modulus
-    return (nodes >> (bit * modulus + int(l) % modulus)) & 1
-
-
-@njit(cache=True, nogil=True)
-def _is_near_any(h, k, l, dh, dk, dl, bragg):  # noqa: E741
-    """Try all nodes that the path may come near to; the general case of `is_near_node`."""
-    radius, _, spacing, metric, modulus, nodes, span, _, growth = bragg
-    n_points = 2 + int(max(abs(dh), abs(dk), abs(dl)) / spacing)
-    for point in range(n_points):
-        t = point / (n_points - 1.0) - 0.5
-        h0 = np.floor(h + t * dh + 0.5)
-        k0 = np.floor(k + t * dk + 0.5)
-        l0 = np.floor(l + t * dl + 0.5)
-        for h_step in range(-span, span + 1):
-            for k_step in range(-span, span + 1):
-                for l_step in range(-span, span + 1):
-                    h1, k1, l1 = h0 + h_step, k0 + k_step, l0 + l_step
-                    if modulus > 1 and not has_node(h1, k1, l1, modulus, nodes):
-                        continue
-                    near = node_metric(h1, k1, l1, metric, growth)
-                    if comes_near(h - h1, k - k1, l - l1, dh, dk, dl, near, radius):
-                        return True
-    return False
-
-
-@njit(cache=True, nogil=True)
-def is_near_node(h, k, l, dh, dk, dl, bragg):  # noqa: E741
-    """Tell whether the path from hkl − d/2 to hkl + d/2 comes within a radius of a Bragg node.
-
-    ``bragg`` holds numbers only (arrays would be counted in and out at every pixel): radius,
-    safe, spacing, metric, modulus, nodes, span, whether near ones are those that are wanted (the
-    loops ask for that), and growth. The distance is sqrt(Δ·metric·Δ), metric its six numbers
-    00 11 22 01 02 12, another one at each node where there is growth, see `node_metric`. A path
-    that stays within ``safe`` of a node, in every index, can come near to that one only. Otherwise
-    points at most ``spacing`` apart (in the index that changes most) along it choose the nodes to
-    try: the nearest, and those off it by up to ``span``. Bit (h n + k) n + l of ``nodes`` says
-    whether a node with these indices modulo n is there.
-    """
-    radius, safe, _, metric, modulus, nodes, _, _, growth = bragg
-    h0, k0, l0 = np.floor(h + 0.5), np.floor(k + 0.5), np.floor(l + 0.5)
-    x, y, z = h - h0, k - k0, l - l0
-    off = max(abs(x), abs(y), abs(z))
-    reach = max(abs(dh), abs(dk), abs(dl))
-    if off + 0.5 * reach >= safe:
-        return _is_near_any(h, k, l, dh, dk, dl, bragg)
-    if off - 0.5 * reach > 1.0 - safe:  # most pixels: further in one index than the radius
-        return False
-    # Only the node nearest to the middle is within reach.
-    near = node_metric(h0, k0, l0, metric, growth)
-    if not comes_near(x, y, z, dh, dk, dl, near, radius):
-        return False
-    return modulus == 1 or has_node(h0, k0, l0, modulus, nodes) == 1
+    (m, v), (dm, dv) = motion
+    first, shape, sampling = grid
+    m00, m01, m02, v0 = m[0, 0], m[0, 1], m[0, 2], v[0]
+    m10, m11, m12, v1 = m[1, 0], m[1, 1], m[1, 2], v[1]
+    m20, m21, m22, v2 = m[2, 0], m[2, 1], m[2, 2], v[2]
+    d00, d01, d02, w0 = dm[0, 0], dm[0, 1], dm[0, 2], dv[0]
+    d10, d11, d12, w1 = dm[1, 0], dm[1, 1], dm[1, 2], dv[1]
+    d20, d21, d22, w2 = dm[2, 0], dm[2, 1], dm[2, 2], dv[2]
+    per_h, per_k, per_l = sampling
+    half_h, half_k, half_l = 0.5 - first[0], 0.5 - first[1], 0.5 - first[2]
+    n_h, n_k, n_l = float(shape[0]), float(shape[1]), float(shape[2])
+    for pixel in range(place.shape[0]):
+        x = np.float64(directions[3 * pixel])
+        y = np.float64(directions[3 * pixel + 1])
+        z = np.float64(directions[3 * pixel + 2])
+        count = photons[pixel]
+        h = m00 * x + m01 * y + m02 * z - v0
+        k = m10 * x + m11 * y + m12 * z - v1
+        l = m20 * x + m21 * y + m22 * z - v2  # noqa: E741
+        i = np.floor(h * per_h + half_h)
+        j = np.floor(k * per_k + half_k)
+        o = np.floor(l * per_l + half_l)
+        inside = (i >= 0.0) & (i < n_h) & (j >= 0.0) & (j < n_k) & (o >= 0.0) & (o < n_l)
+        place[pixel] = (i * n_k + j) * n_l + o if inside & (count == count) else -1.0
+        off_h, off_k = abs(h - np.floor(h + 0.5)), abs(k - np.floor(k + 0.5))
+        off_l = abs(l - np.floor(l + 0.5))
+        dh = abs(d00 * x + d01 * y + d02 * z - w0)
+        dk = abs(d10 * x + d11 * y + d12 * z - w1)
+        dl = abs(d20 * x + d21 * y + d22 * z - w2)
+        # The built-in max would keep the loop from going four at a time.
+        off = off_h if off_h > off_k else off_k
+        off = off if off > off_l else off_l
+        reach = dh if dh > dk else dk
+        reach = reach if reach > dl else dl
+        beyond, close = off + 0.5 * reach - safe, 1.0 - safe - off + 0.5 * reach
+        doubt[pixel] = beyond if beyond > close else close
 
 
 @njit(cache=True, nogil=True)
@@ -131,54 +86,56 @@ def accumulate_pixels(pixels, motion, grid, bragg, voxels):
     sums, counts, touched, n_touched, axes = voxels
     is_wide = sums.shape[1] == WIDE
     first, shape, sampling = grid
-    radius, is_wanted_near = bragg[0], bragg[7]
-    n_h, n_k, n_l = shape
+    radius, safe, is_wanted_near = bragg[0], bragg[1], bragg[7]
+    n_k, n_l = shape[1], shape[2]
     half_h, half_k, half_l = 0.5 - first[0], 0.5 - first[1], 0.5 - first[2]
-    for pixel in range(photons.shape[0]):
-        count = photons[pixel]
-        if count != count:
-            continue
-        x, y, z = directions[pixel, 0], directions[pixel, 1], directions[pixel, 2]
-        h = m[0, 0] * x + m[0, 1] * y + m[0, 2] * z - v[0]
-        at_h = h * sampling[0] + half_h
-        i = int(np.floor(at_h))
-        if i < 0 or i >= n_h:
-            continue
-        k = m[1, 0] * x + m[1, 1] * y + m[1, 2] * z - v[1]
-        at_k = k * sampling[1] + half_k
-        j = int(np.floor(at_k))
-        if j < 0 or j >= n_k:
-            continue
-        l = m[2, 0] * x + m[2, 1] * y + m[2, 2] * z - v[2]  # noqa: E741
-        at_l = l * sampling[2] + half_l
-        o = int(np.floor(at_l))
-        if o < 0 or o >= n_l:
-            continue
-        if radius > 0.0:
-            dh = dm[0, 0] * x + dm[0, 1] * y + dm[0, 2] * z - dv[0]
-            dk = dm[1, 0] * x + dm[1, 1] * y + dm[1, 2] * z - dv[1]
-            dl = dm[2, 0] * x + dm[2, 1] * y + dm[2, 2] * z - dv[2]
-            if is_near_node(h, k, l, dh, dk, dl, bragg) != is_wanted_near:
+    flat = directions.reshape(-1)
+    places, doubts = np.empty(_BLOCK), np.empty(_BLOCK)
+    for begin in range(0, photons.shape[0], _BLOCK):
+        end = min(begin + _BLOCK, photons.shape[0])
+        place, doubt = places[: end - begin], doubts[: end - begin]
+        locate_pixels(
+            photons[begin:end], flat[3 * begin : 3 * end], motion, grid, safe, place, doubt
+        )
+        for pixel in range(begin, end):
+            if place[pixel - begin] < 0.0:
                 continue
-        voxel = (i * n_k + j) * n_l + o
-        factor = scale * factors[pixel]
-        sums[voxel, 0] += count * factor
-        more = excess[pixel] if has_excess else np.float32(0.0)
-        sums[voxel, 1] += (count + more) * factor * factor
-        sums[voxel, 2] += factor * factor
-        sums[voxel, 3] += 1.0
-        if is_wide:
-            if counts[voxel] == 0:
-                touched[n_touched[0]] = voxel
-                n_touched[0] += 1
-            sums[voxel, 4] += factor
-            sums[voxel, 5] += x * axes[0, 0] + y * axes[0, 1] + z * axes[0, 2]
-            sums[voxel, 6] += x * axes[1, 0] + y * axes[1, 1] + z * axes[1, 2]
-            sums[voxel, 7] += more * factor * factor
-            sums[voxel, 8] += at_h - i - 0.5
-            sums[voxel, 9] += at_k - j - 0.5
-            sums[voxel, 10] += at_l - o - 0.5
-        counts[voxel] += 1
+            voxel = int(place[pixel - begin])
+            x, y, z = directions[pixel, 0], directions[pixel, 1], directions[pixel, 2]
+            is_doubtful = radius > 0.0 and doubt[pixel - begin] >= 0.0
+            if is_doubtful or is_wide:
+                h = m[0, 0] * x + m[0, 1] * y + m[0, 2] * z - v[0]
+                k = m[1, 0] * x + m[1, 1] * y + m[1, 2] * z - v[1]
+                l = m[2, 0] * x + m[2, 1] * y + m[2, 2] * z - v[2]  # noqa: E741
+            if radius > 0.0:
+                near = False
+                if is_doubtful:
+                    dh = dm[0, 0] * x + dm[0, 1] * y + dm[0, 2] * z - dv[0]
+                    dk = dm[1, 0] * x + dm[1, 1] * y + dm[1, 2] * z - dv[1]
+                    dl = dm[2, 0] * x + dm[2, 1] * y + dm[2, 2] * z - dv[2]
+                    near = is_near_node(h, k, l, dh, dk, dl, bragg)
+                if near != is_wanted_near:
+                    continue
+            factor = scale * factors[pixel]
+            count = photons[pixel]
+            sums[voxel, 0] += count * factor
+            more = excess[pixel] if has_excess else np.float32(0.0)
+            sums[voxel, 1] += (count + more) * factor * factor
+            sums[voxel, 2] += factor * factor
+            sums[voxel, 3] += 1.0
+            if is_wide:
+                if counts[voxel] == 0:
+                    touched[n_touched[0]] = voxel
+                    n_touched[0] += 1
+                sums[voxel, 4] += factor
+                sums[voxel, 5] += x * axes[0, 0] + y * axes[0, 1] + z * axes[0, 2]
+                sums[voxel, 6] += x * axes[1, 0] + y * axes[1, 1] + z * axes[1, 2]
+                sums[voxel, 7] += more * factor * factor
+                i, j, o = voxel // (n_k * n_l), voxel // n_l % n_k, voxel % n_l
+                sums[voxel, 8] += h * sampling[0] + half_h - i - 0.5
+                sums[voxel, 9] += k * sampling[1] + half_k - j - 0.5
+                sums[voxel, 10] += l * sampling[2] + half_l - o - 0.5
+            counts[voxel] += 1
 
 
 @njit(cache=True, nogil=True)

@@ -78,7 +78,7 @@ class BraggMask:
         return self.cell.frac_matrix @ self.cell.frac_matrix.T
 
     def kernel_arguments(self) -> tuple[object, ...]:
-        """Give the numbers that the compiled loops take; see `_kernels.is_near_node`."""
+        """Give the numbers that the compiled loops take; see `_node_kernels.is_near_node`."""
         return kernel_numbers(
             self.radius, self.index_reach, self.metric, self.space_group, self.is_inverted
         )
@@ -92,7 +92,7 @@ def kernel_numbers(
     is_inverted: bool,
     growth: tuple[object, ...] | None = None,
 ) -> tuple[object, ...]:
-    """Give the numbers that the compiled loops take; see `_kernels.is_near_node`.
+    """Give the numbers that the compiled loops take; see `_node_kernels.is_near_node`.
 
     Parameters
     ----------

@@ -60,7 +60,7 @@ class SpotMask:
         return self.n_sigma * float(np.sqrt(np.diag(to_hkl.T @ covariance @ to_hkl).max()))
 
     def kernel_arguments(self) -> tuple[object, ...]:
-        """Give the numbers that the compiled loops take; see `_kernels.is_near_node`."""
+        """Give the numbers that the compiled loops take; see `_node_kernels.is_near_node`."""
         to_q = self.cell.frac_matrix
         to_hkl = np.linalg.inv(to_q)
         own = to_hkl.T @ self.shape.covariance @ to_hkl
