@@ -4,7 +4,7 @@ import sys
 
 from benchmarks.results import parts_asked, run_all, size_asked
 
-PARTS = ["simulate", "adjoint", "gemm", "scaling", "voxelize", "images", "inference"]
+PARTS = ["simulate", "adjoint", "gemm", "scaling", "voxelize", "images", "scale", "inference"]
 
 if __name__ == "__main__":
     sys.exit(run_all("bench", parts_asked(PARTS), size_asked()))

@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks.measure import measured, run_cases
 from benchmarks.results import Limit, finish, size_asked
 from offbragg import HklGrid
-from offbragg.reduction.observations import COLUMNS, Observations, Wedges
+from offbragg.reduction.observations import COLUMNS, OFFSETS, Observations, Wedges
 from offbragg.reduction.scaled_map import scale_to_map
 from offbragg.reduction.standard_scaling import ScalingOptions
 
@@ -41,7 +41,7 @@ def make_observations(
     wedge = (begin[:, None] + np.arange(per_passage)).ravel()
     order = np.argsort(wedge, kind="stable")
     voxel, wedge = voxel[order], wedge[order]
-    around = rng.uniform(0, 2 * np.pi, len(voxel))
+    around = np.repeat(rng.uniform(0, 2 * np.pi, n_passages), per_passage)[order]
     x, y = inv_d[voxel] * np.cos(around), inv_d[voxel] * np.sin(around)
     turned = np.radians(angle[wedge])
     factor = (1 + 0.25 * np.sin(2 * turned + sweep[wedge])) * np.exp(-0.4 * x * np.cos(turned))
@@ -52,7 +52,7 @@ def make_observations(
         "weight": np.full(len(voxel), 4.0), "intensity": photons / PHOTONS,
         "variance": photons / PHOTONS**2, "one_photon": np.full(len(voxel), 1 / PHOTONS**2),
         "per_intensity": np.full(len(voxel), 1 / PHOTONS), "own_variance": np.zeros(len(voxel)),
-        "x": x, "y": y,
+        "x": x, "y": y, **dict.fromkeys(OFFSETS, np.zeros(len(voxel))),
     }  # fmt: skip
     columns = {name: np.asarray(values).astype(COLUMNS[name]) for name, values in made.items()}
     return Observations(grid, SPACE_GROUP, wedges, columns)
@@ -76,7 +76,7 @@ def main() -> None:
     """Ten million; reduced, a few thousand of one sweep."""
     size = size_asked()
     (found,) = run_cases("benchmarks.bench_scale", [size], run, size).values()
-    # Of 10⁷ observations; forty bytes each are the observations themselves.
+    # Of 10⁷ observations; sixty bytes each are the observations themselves.
     limits = [] if size == "small" else [Limit("seconds", found["seconds"], at_most=MOST_SECONDS)]
     # What was planted is undone to within counting statistics.
     limits.append(Limit("error model's inflation", found["inflation"], 0.95, 1.05))

@@ -228,11 +228,12 @@ def _find_outliers(
 
 def _wedges(data: ScalingData) -> IntArray:
     """Number (n,) of the wedge of each observation, by its sweep and angle."""
-    names = [name for name in ("sweep", "angle") if name in data.columns]
-    if not names:
-        return np.zeros(len(data.intensity), dtype=np.int64)
-    columns = np.column_stack([data.columns[name] for name in names])
-    return np.asarray(np.unique(columns, axis=0, return_inverse=True)[1].ravel(), dtype=np.int64)
+    wedge = np.zeros(len(data.intensity), dtype=np.int64)
+    for name in ("sweep", "angle"):
+        if name in data.columns:
+            values, number = np.unique(data.columns[name], return_inverse=True)
+            wedge = np.unique(wedge * len(values) + number, return_inverse=True)[1]
+    return wedge
 
 
 def _in_rings(
