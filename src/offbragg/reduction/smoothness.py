@@ -90,10 +90,11 @@ class Smoothness:
         """
         for _ in range(_ROUNDS):
             prior = self.matrix()
-            factor = scipy.linalg.cho_factor(normal + prior)
-            covariance = scipy.linalg.cho_solve(factor, np.eye(self.n_coefficients))
+            covariance = _inverse(normal + prior)
             p = covariance @ right
-            before = {part.start: scipy.linalg.inv(prior[part, part]) for part in self.parts}
+            # Several penalties share a part.
+            parts = {part.start: part for part in self.parts}
+            before = {start: _inverse(prior[part, part]) for start, part in parts.items()}
             ratios = [
                 (_trace(square, before[part.start]) - _trace(square, covariance[part, part]))
                 / max(float(p[part] @ (square @ p[part])), np.finfo(float).tiny)
@@ -101,6 +102,14 @@ class Smoothness:
             ]
             change = np.clip(ratios, 1 / _MOST_CHANGE, _MOST_CHANGE)
             self.strengths = np.clip(self.strengths * change, self.least, self.most)
+
+
+def _inverse(matrix: FloatArray) -> FloatArray:
+    """Of a symmetric positive definite matrix, by its Cholesky factor."""
+    lower = scipy.linalg.cholesky(matrix, lower=True)
+    inverse, _ = scipy.linalg.lapack.dpotri(lower, lower=1)
+    out: FloatArray = np.tril(inverse) + np.tril(inverse, -1).T
+    return out
 
 
 def _trace(square: sparse.csr_array, other: FloatArray) -> float:
