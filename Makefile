@@ -53,6 +53,10 @@ check: test lint types layers docs
 prove: $(READY)
 	$(BIN)/python -m benchmarks.prove
 
+# One part of the proofs, as in `make prove.scaling`.
+prove.%: $(READY)
+	PARTS=$* $(BIN)/python -m benchmarks.prove
+
 bench: $(READY)
 	$(BIN)/python -m benchmarks.bench
 

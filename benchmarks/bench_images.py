@@ -32,8 +32,8 @@ CELL, SPACE_GROUP, D_MIN = (78.86, 78.86, 36.80, 90.0, 90.0, 90.0), "P 43 21 2",
 LEAST_FRACTION, MOST_MEMORY, SAME_MEMORY = 0.6, 2.0, 0.05
 # Pixels along an edge, images, and their type.
 CASES: dict[str, tuple[int, int, Any]] = {
-    "uint16": (2048, 20, np.uint16),
-    "uint32": (2048, 20, np.uint32),
+    "uint16": (2048, 100, np.uint16),
+    "uint32": (2048, 100, np.uint32),
     "memory, 4 images": (4096, 4, np.uint32),
     "memory, 16 images": (4096, 16, np.uint32),
 }

@@ -29,6 +29,8 @@ _ROUNDS, _WORST = 6, 0.5
 _FAR = 8.0
 # Below so many expected photons the tails are Poisson's, above normal.
 _MANY_PHOTONS = 200.0
+# Counts within two standard deviations of the mean are all more probable than this.
+_LIKELY = 1e-3
 
 
 @dataclass(frozen=True)
@@ -213,12 +215,14 @@ def _find_outliers(
     of_mean = np.where(total > 0, own * weight / np.maximum(total, 1e-300), 0.0)
     excess = np.maximum((own + of_mean) / np.maximum(mean * per_photon**2, 1e-300), 1.0)
     seen = np.maximum(data.intensity, 0.0) / per_photon
-    few = pdtr(np.floor(seen / excess), mean / excess)
-    many = pdtrc(np.ceil(seen / excess) - 1.0, mean / excess)
-    tail = np.where(seen >= mean, many, few)
     z = np.abs(seen - mean) / np.sqrt(np.maximum(mean * excess, 1e-300))
-    tail = np.where(mean / excess > _MANY_PHOTONS, np.exp(-0.5 * z * z), tail)
-    found: BoolArray = known & (tail < probability)
+    # Within two standard deviations no count is so improbable.
+    near = np.flatnonzero(known & ((z > 2.0) | (probability > _LIKELY)))
+    n, mu = seen[near] / excess[near], mean[near] / excess[near]
+    poisson = np.where(n >= mu, pdtrc(np.ceil(n) - 1.0, mu), pdtr(np.floor(n), mu))
+    tail = np.where(mu > _MANY_PHOTONS, np.exp(-0.5 * z[near] ** 2), poisson)
+    found = np.zeros(len(seen), dtype=bool)
+    found[near[tail < probability]] = True
     new = np.flatnonzero(found & ~is_outlier)
     worst = np.zeros(data.n_orbits)
     np.maximum.at(worst, data.orbit[new], z[new])

@@ -11,12 +11,15 @@ from scipy import sparse
 from offbragg.conventions import FloatArray, IntArray
 from offbragg.errors import InputError
 from offbragg.reduction.smooth_function import SmoothFunction
+from offbragg.runtime import iter_chunks
 
 KINDS = ("all", "crystal", "offset")
 #: The median of a squared normal deviate.
 MEDIAN_SQUARE = 0.4549
 # What an expected intensity is at least for its variance, of the mean of all.
 _LEAST_EXPECTED = 0.05
+# Splines of so many are evaluated together: some 30 of them each, 12 bytes a number.
+_OBSERVATIONS_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,12 +93,18 @@ class Scaling:
     def factor_and_offset(self, columns: Mapping[str, FloatArray]) -> tuple[FloatArray, FloatArray]:
         """What observations are: factor · I_h + offset, both (n,)."""
         n = len(next(iter(columns.values())))
-        values = [
-            x.values(x.function.design(x.points(columns)), c)
-            for x, c in zip(self.corrections, self.coefficients, strict=True)
-        ]
-        both, crystal, added = multiplied_and_added(self.corrections, values, n)
-        return both * crystal, both * added
+        factor, offset = np.ones(n), np.zeros(n)
+        for part in iter_chunks(n, _OBSERVATIONS_AT_ONCE):
+            some = {name: column[part] for name, column in columns.items()}
+            values = [
+                x.values(x.function.design(x.points(some)), c)
+                for x, c in zip(self.corrections, self.coefficients, strict=True)
+            ]
+            both, crystal, added = multiplied_and_added(
+                self.corrections, values, part.stop - part.start
+            )
+            factor[part], offset[part] = both * crystal, both * added
+        return factor, offset
 
 
 def multiplied_and_added(

@@ -28,12 +28,17 @@ _ROUGHER, _NEIGHBOURS = 10.0, 30.0
 # no step is found any more.
 _MORE, _MOST_DAMPING = 10.0, 1e4
 _ORBITS_AT_ONCE = 8192
+# Few of them in order of angle have but a few hundred splines.
+_ROWS_AT_ONCE = 2048
 
 
 class ScalingProblem:
     """The least squares of one set of observations."""
 
     def __init__(self, data: ScalingData, corrections: tuple[Correction, ...]) -> None:
+        # In order of the sweeps and their angles, neighbours have the same splines.
+        keys = [data.columns[name] for name in ("angle", "sweep") if name in data.columns]
+        data = data.take(np.lexsort(keys)) if keys else data
         self.data, self.corrections = data, corrections
         self.level = float(np.mean(data.intensity))
         self.fraction = 0.0
@@ -187,7 +192,7 @@ class ScalingProblem:
             (along / np.sqrt(squares)[orbit], (orbit, np.arange(n))), shape=(len(squares), n)
         )
         shared = sparse.csr_array(gather @ jacobian)
-        normal = (jacobian.T @ jacobian).toarray()
+        normal = _square(jacobian)
         for part in iter_chunks(len(squares), _ORBITS_AT_ONCE):
             rows = shared[part].toarray()
             normal -= rows.T @ rows
@@ -215,3 +220,16 @@ class ScalingProblem:
             if x.kind == "offset" and len(x.function.axes) > 1:
                 part -= least(x.function, part)
         return parts
+
+
+def _square(matrix: sparse.csr_array) -> FloatArray:
+    """MᵀM, dense, by blocks of rows and of the columns that these have."""
+    out = np.zeros((matrix.shape[1], matrix.shape[1]))
+    for part in iter_chunks(matrix.shape[0], _ROWS_AT_ONCE):
+        begin, end = matrix.indptr[part.start], matrix.indptr[part.stop]
+        columns, place = np.unique(matrix.indices[begin:end], return_inverse=True)
+        block = np.zeros((part.stop - part.start, len(columns)))
+        rows = np.repeat(np.arange(len(block)), np.diff(matrix.indptr[part.start : part.stop + 1]))
+        block[rows, place] = matrix.data[begin:end]
+        out[np.ix_(columns, columns)] += block.T @ block
+    return out

@@ -15,7 +15,6 @@ from functools import cached_property, reduce
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
-from scipy.interpolate import BSpline
 
 from offbragg.conventions import FloatArray
 from offbragg.errors import InputError
@@ -88,8 +87,22 @@ class Axis:
     def design(self, values: ArrayLike) -> sparse.csr_array:
         """Splines (n, n_splines) at values (n,)."""
         x = np.clip(np.asarray(values, dtype=np.float64), self.low, self.high)
-        matrix = BSpline.design_matrix(x, self.knots, self.degree)
-        return sparse.csr_array(matrix)
+        along = (x - self.low) * (self.n_intervals / (self.high - self.low))
+        first = np.clip(np.floor(along).astype(np.int64), 0, self.n_intervals - 1)
+        f = along - first
+        # Cox and de Boor for even knots: N_j of a degree d from N_(j-1) and N_j of d - 1.
+        splines = [np.ones_like(f)]
+        for d in range(1, self.degree + 1):
+            lower = [np.zeros_like(f), *splines, np.zeros_like(f)]
+            splines = [
+                ((f + d - j) * lower[j] + (j + 1.0 - f) * lower[j + 1]) / d for j in range(d + 1)
+            ]
+        n, n_each = len(x), self.degree + 1
+        places = first[:, None] + np.arange(n_each)
+        starts = np.arange(n + 1) * n_each
+        return sparse.csr_array(
+            (np.stack(splines, axis=-1).ravel(), places.ravel(), starts), shape=(n, self.n_splines)
+        )
 
     def differences(self) -> sparse.csr_array:
         """Second differences of neighbouring coefficients; first ones where there are but two.
