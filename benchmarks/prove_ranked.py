@@ -27,7 +27,6 @@ SMALL = ("uncorrelated", "liquid-like")
 # What a wrong map is explained to: the smooth functions alone, and models of few numbers.
 AS_IF_INDEXED_WRONGLY = (
     *SMALL, "rigid-body", "liquid-like + longer liquid-like", "liquid-like + elastic-network",
-    "elastic-network",
 )  # fmt: skip
 # Maps and derivatives a fit, at most: five steps for the model of most numbers.
 MOST = 120

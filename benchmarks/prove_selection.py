@@ -39,7 +39,7 @@ FULL = Size(
 )  # fmt: skip
 # Networks and TLS take longest, and have nothing to look for here.
 SMALL = Size(
-    "GASVMLKA", 3.0, (6, 6, 6), 2, 60, ("two-domains",),
+    "GASVML", 3.2, (6, 6, 6), 2, 40, ("two-domains",),
     ("rigid-body", "liquid-like", "two-domains"),
 )  # fmt: skip
 

@@ -10,7 +10,7 @@ degree 0 has one number each.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import reduce
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -70,13 +70,6 @@ class Axis:
     def n_splines(self) -> int:
         """Coefficients along this axis."""
         return self.n_intervals + self.degree
-
-    @cached_property
-    def knots(self) -> FloatArray:
-        """Evenly spaced, beyond either end too, so that all splines are alike."""
-        step = (self.high - self.low) / self.n_intervals
-        inner = np.arange(-self.degree, self.n_intervals + self.degree + 1)
-        return np.asarray(self.low + step * inner, dtype=np.float64)
 
     def places(self) -> FloatArray:
         """Where to look at a function along this axis: four points an interval, or categories."""

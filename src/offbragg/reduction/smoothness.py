@@ -27,7 +27,7 @@ from offbragg.conventions import FloatArray
 # that they go by hold near by only.
 _ROUNDS, _MOST_CHANGE = 2, 4.0
 # A strength grows to this many times the first one at most: by then a correction is none.
-_STRONGEST = 1e8
+_STRONGEST = 1e6
 
 
 @dataclass(frozen=True)
