@@ -85,7 +85,7 @@ def test_scaling_leaves_them_out():
     n = len(wedge)
     data = ScalingData(
         100.0 * (seen + FAINT * bad), np.full(n, 100 * NOISE**2), np.zeros(n), place,
-        {"angle": wedge.astype(float), "sweep": np.zeros(n), "inv_d": (ring + 20.5) * RING},
+        {"wedge": wedge.astype(float), "inv_d": (ring + 20.5) * RING},
     )  # fmt: skip
     scaled = scale_observations(data, Scaling.none())
     assert scaled.is_outlier[bad].all()

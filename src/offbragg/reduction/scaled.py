@@ -112,7 +112,6 @@ def scale_observations(
     level = np.maximum(float(np.mean(data.intensity)), np.finfo(float).tiny)
     weight = factor / (data.per_intensity + data.own_variance / level)
     is_outlier = np.zeros(len(intensity), dtype=bool)
-    wedge = _wedges(data)
     if outlier_probability > 0:
         is_outlier = _far_from_medians(data, factor, offset, intensity)
     model = ErrorModel()
@@ -128,7 +127,7 @@ def scale_observations(
         found = _find_outliers(
             data, factor, offset, intensity, weight, is_outlier, model, outlier_probability
         )
-        found |= _in_rings(data, wedge, intensity, variance, weight, found, model)
+        found |= _in_rings(data, intensity, variance, weight, found, model)
         if np.array_equal(found, is_outlier):
             break
         is_outlier = found
@@ -230,32 +229,22 @@ def _find_outliers(
     return found
 
 
-def _wedges(data: ScalingData) -> IntArray:
-    """Number (n,) of the wedge of each observation, by its sweep and angle."""
-    wedge = np.zeros(len(data.intensity), dtype=np.int64)
-    for name in ("sweep", "angle"):
-        if name in data.columns:
-            values, number = np.unique(data.columns[name], return_inverse=True)
-            wedge = np.unique(wedge * len(values) + number, return_inverse=True)[1]
-    return wedge
-
-
 def _in_rings(
     data: ScalingData,
-    wedge: IntArray,
     intensity: FloatArray,
     variance: FloatArray,
     weight: FloatArray,
     is_outlier: BoolArray,
     model: ErrorModel,
 ) -> BoolArray:
-    """Observations (n,) of wedges in rings of resolution that are too bright or dark as a whole."""
-    if "inv_d" not in data.columns:
+    """Observations (n,) in rings of resolution that are out as a whole, where wedges are known."""
+    if not {"wedge", "inv_d"} <= set(data.columns):
         return np.zeros(len(intensity), dtype=bool)
     others, total = _others(intensity, weight, data.orbit, ~is_outlier)
     own = model.variance(variance, np.nan_to_num(others))
     own = own * (1.0 + weight / np.maximum(total, 1e-300))
     used = np.where(is_outlier, 0.0, weight)
+    wedge = data.columns["wedge"].astype(np.int64)
     return find_rings(wedge, data.columns["inv_d"], intensity, others, own, used)
 
 

@@ -58,21 +58,20 @@ def scale_to_map(
     """
     settings = options or ScalingOptions()
     data = scaling_data(observations, settings.laue_group, settings.friedel)
-    scaling, scaled = Scaling.none(), None
+    scaling, used = Scaling.none(), np.ones(len(data.intensity), dtype=bool)
     corrections = standard_corrections(data, settings)
-    for _ in range(2 if corrections else 0):
-        used = None if scaled is None else ~scaled.is_outlier
-        scaling = fit_scaling(
-            _passages(observations, data, used), corrections,
-            most_observations=settings.most_observations,
-            rng=np.random.default_rng(settings.seed), progress=progress,
-        )  # fmt: skip
+    for _ in range(2 if corrections else 1):
+        if corrections:
+            scaling = fit_scaling(
+                _passages(observations, data, used), corrections,
+                most_observations=settings.most_observations,
+                rng=np.random.default_rng(settings.seed), progress=progress,
+            )  # fmt: skip
         scaled = scale_observations(data, scaling, outlier_probability=settings.outlier_probability)
+        used = ~scaled.is_outlier
         if np.mean(scaled.is_outlier) < _MANY_OUTLIERS:
             break
     before = scale_observations(data, Scaling.none(), outlier_probability=0.0)
-    if scaled is None:
-        scaled = scale_observations(data, scaling, outlier_probability=settings.outlier_probability)
     figures = {
         "n_observations": len(observations),
         "n_outliers": int(np.count_nonzero(scaled.is_outlier)),
@@ -87,9 +86,9 @@ def scale_to_map(
     return ScaledMap(replace(made, provenance=(*made.provenance, step)), scaling, figures)
 
 
-def _passages(observations: Observations, data: ScalingData, used: BoolArray | None) -> ScalingData:
+def _passages(observations: Observations, data: ScalingData, used: BoolArray) -> ScalingData:
     """What corrections are fitted to, of the observations that are used."""
-    chosen = np.flatnonzero(np.ones(len(data.intensity), dtype=bool) if used is None else used)
+    chosen = np.flatnonzero(used)
     columns = {name: column[chosen] for name, column in observations.columns.items()}
     return join_passages(
         data.take(chosen), columns["voxel"], columns["weight"].astype(np.float64),
@@ -106,8 +105,8 @@ def scaling_data(
     With ``friedel`` "apart" I(h) and I(−h) are different orbits, as `merge` has them.
 
     Columns that corrections may depend on: ``angle`` [degrees] of the wedge, from where its sweep
-    begins (sweeps share knots, wherever they lie), and ``sweep``, the
-    directions ``x`` and ``y``, and ``inv_d`` [Å⁻¹] of the voxel.
+    begins (sweeps share knots, wherever they lie), ``sweep`` and ``wedge``, the directions ``x``
+    and ``y``, and ``inv_d`` [Å⁻¹] of the voxel.
     """
     columns, grid, wedges = observations.columns, observations.grid, observations.wedges
     voxel, wedge = columns["voxel"], columns["wedge"]
@@ -123,6 +122,7 @@ def scaling_data(
         columns={
             "angle": (wedges.angle - _first_angles(wedges))[wedge],
             "sweep": wedges.sweep[wedge].astype(np.float64),
+            "wedge": wedge.astype(np.float64),
             "x": columns["x"].astype(np.float64),
             "y": columns["y"].astype(np.float64),
             "inv_d": grid.inv_d().ravel()[voxel],
