@@ -443,6 +443,7 @@ def test_provenance_says_what_was_done(sweep, counts, tmp_path):
         ({"d_min": 0.0}, "d_min must be > 0 Å, got 0.0"),
         ({"overload": -1}, "overload must be > 0, got -1"),
         ({"overload_margin": -1}, "overload_margin must be >= 0 pixels, got -1"),
+        ({"laue_group": "4/m"}, "laue_group and friedel are of scaling, got scaling 'none'"),
         ({"friedel": "split"}, "friedel must be one of merged, apart, got 'split'"),
         ({"oversample": (2,)}, "oversample must be two whole numbers"),
         ({"oversample": (2, 0)}, "oversample must be two whole numbers >= 1, got 2, 0"),

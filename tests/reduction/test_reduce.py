@@ -130,12 +130,10 @@ def test_steady_images_keep_their_map(steady):
 
 
 def test_what_is_equivalent_reaches_the_scaling(steady):
-    options = MapOptions(
-        **OPTIONS, scaling="outliers", wedge=4.0, friedel="apart", laue_group="4/m"
-    )
+    options = MapOptions(**OPTIONS, scaling="outliers", wedge=4.0, friedel="apart", laue_group="-1")
     found, _ = reduce_images(steady[0], options)
     settings = found.provenance[-1]["options"]
-    assert (settings["friedel"], settings["laue_group"]) == ("apart", "4/m")
+    assert (settings["friedel"], settings["laue_group"]) == ("apart", "-1")
 
 
 # --- 5 errors ------------------------------------------------------------
@@ -144,6 +142,8 @@ def test_what_is_equivalent_reaches_the_scaling(steady):
 def test_a_group_that_is_none_is_named_before_images_are_read(steady):
     with pytest.raises(InputError, match="5/m"):
         reduce_images(steady[0], MapOptions(**OPTIONS, scaling="standard", laue_group="5/m"))
+    with pytest.raises(InputError, match="laue_group 6/mmm does not fit the cell"):
+        reduce_images(steady[0], MapOptions(**OPTIONS, scaling="standard", laue_group="6/mmm"))
 
 
 def test_a_folder_that_is_not_there_is_named(steady, tmp_path):

@@ -206,9 +206,7 @@ class MapOptions(MaskOptions):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"{name} must be > 0 degrees, got {value}")
-        if self.observations is not None and self.scaling == "none":
-            raise InputError("observations are kept with scaling alone, got scaling 'none'")
-        check_friedel(self.friedel)
+        _check_scaling(self)
         _check_follow(self)
         if not 0 <= self.air_fraction <= 1:
             raise InputError(f"air_fraction must be 0 to 1, got {self.air_fraction}")
@@ -243,6 +241,19 @@ def _check_corrections(names: tuple[str, ...]) -> None:
     for name in names:
         if name not in CORRECTIONS:
             raise InputError(f"corrections must be among {', '.join(CORRECTIONS)}, got {name!r}")
+
+
+def _check_scaling(options: MapOptions) -> None:
+    """Check that what is for scaling goes with it."""
+    check_friedel(options.friedel)
+    if options.scaling != "none":
+        return
+    if options.observations is not None:
+        raise InputError("observations are kept with scaling alone, got scaling 'none'")
+    if options.laue_group is not None or options.friedel != "merged":
+        raise InputError(
+            "laue_group and friedel are of scaling, got scaling 'none': give them to merge"
+        )
 
 
 def _check_follow(options: MapOptions) -> None:

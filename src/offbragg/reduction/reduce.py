@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from offbragg.crystal.friedel import equivalence_group
+from offbragg.crystal.symmetry import check_group_fits_cell
 from offbragg.errors import MissingFileError
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.reduction.experiment import Experiment
 from offbragg.reduction.observations_file import read_observations
 from offbragg.reduction.observe import write_observations
 from offbragg.reduction.options import MapOptions
-from offbragg.reduction.pipeline import compute_map
+from offbragg.reduction.pipeline import check_experiments, compute_map
 from offbragg.reduction.same_indexing import index_alike
 from offbragg.reduction.scaled_map import ScaledMap, scale_to_map
 from offbragg.reduction.standard_scaling import ScalingOptions
@@ -61,8 +62,8 @@ def reduce_images(
         return compute_map(experiments, options, rng, progress), None
     if folder is not None and not Path(folder).is_dir():
         raise MissingFileError(f"{folder}: no such folder")
-    space_group = experiments[0].crystal.space_group if experiments else "P 1"
-    equivalence_group(options.laue_group or space_group, options.friedel, space_group)  # or say so
+    check_experiments(experiments, options)
+    _check_group(experiments[0], options)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         path = options.observations or Path(temporary) / "observations.h5"
         write_observations(experiments, options, path, rng, progress)
@@ -74,3 +75,11 @@ def reduce_images(
             settings = replace(settings, corrections=())
         scaled = scale_to_map(observations, settings, progress)
     return scaled.map, scaled
+
+
+def _check_group(experiment: Experiment, options: MapOptions) -> None:
+    """Check that equivalents can be those of the options, before images are read."""
+    crystal = experiment.crystal
+    name = options.laue_group or crystal.space_group
+    group = equivalence_group(name, options.friedel, crystal.space_group)
+    check_group_fits_cell(crystal.cell, group.rotations, f"laue_group {name}")

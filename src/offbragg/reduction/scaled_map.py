@@ -10,6 +10,7 @@ import numpy as np
 
 from offbragg.conventions import BoolArray, FloatArray, IntArray
 from offbragg.crystal.friedel import equivalence_group
+from offbragg.crystal.symmetry import check_group_fits_cell
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.maps.equivalents import symmetry_orbits
 from offbragg.maps.provenance import make_step
@@ -111,7 +112,9 @@ def scaling_data(
     columns, grid, wedges = observations.columns, observations.grid, observations.wedges
     voxel, wedge = columns["voxel"], columns["wedge"]
     space_group = observations.space_group
-    rotations = equivalence_group(laue_group or space_group, friedel, space_group).rotations
+    name = laue_group or space_group
+    rotations = equivalence_group(name, friedel, space_group).rotations
+    check_group_fits_cell(grid.cell, rotations, f"laue_group {name}")
     representative = symmetry_orbits(grid, rotations).ravel()[voxel]
     orbit = np.unique(representative, return_inverse=True)[1].astype(np.int64)
     return ScalingData(
