@@ -90,7 +90,7 @@ def main() -> None:
             runs[name].append(Timed.run(here, *programs[name]))
             result = "map.nxs" if name == "mdx2" else "merged.h5"
             (here / result).replace(folder / f"{name}.h5")
-        ours = {name: read_map(folder / f"{name}.h5") for name in ("offbragg", "offbragg_scaled")}
+        ours = {name: read_map(folder / f"{name}.h5") for name in programs if name != "mdx2"}
         grid = ours["offbragg"].grid
         maps = {"mdx2": read_mdx2(folder / "mdx2.h5", grid), **ours}
     truth = DiffuseMap(
@@ -128,6 +128,7 @@ def command_lines(
     return {
         "mdx2": [[*script, str(expt), *limits, str(threshold)]],
         "offbragg": [mapped, merged],
+        "offbragg_fitted": [[*mapped, "--bragg-shape", "fitted"], merged],
         "offbragg_scaled": [[*mapped, "--scaling", "standard"], merged],
     }
 

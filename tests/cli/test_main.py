@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from offbragg.cli import mapping
+from offbragg.cli import maps
 from offbragg.cli.console import Outcome, show
 from offbragg.cli.main import build_app, main, run
 from offbragg.cli.options import flag_name, generator
@@ -148,7 +148,7 @@ def test_an_interruption_is_said(call, work, monkeypatch):
     def interrupt(path):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(mapping, "read_map", interrupt)
+    monkeypatch.setattr(maps, "read_map", interrupt)
     assert call("stats", work / "m.h5") == (130, "", "offbragg: interrupted\n")
 
 
@@ -165,7 +165,7 @@ def test_a_failure_is_one_line(call, work, monkeypatch, error, line):
     def fail(path):
         raise error
 
-    monkeypatch.setattr(mapping, "read_map", fail)
+    monkeypatch.setattr(maps, "read_map", fail)
     assert call("stats", work / "m.h5") == (1, "", f"offbragg: {line}\n")
 
 
@@ -173,7 +173,7 @@ def test_a_reader_that_goes_away_is_no_fuss(call, work, monkeypatch):
     def fail(path):
         raise BrokenPipeError
 
-    monkeypatch.setattr(mapping, "read_map", fail)
+    monkeypatch.setattr(maps, "read_map", fail)
     assert call("stats", work / "m.h5") == (1, "", "")
 
 
@@ -182,7 +182,7 @@ def test_faults_of_our_own_are_not_hidden(work, monkeypatch):
     def fail(path):
         raise AttributeError("a bug")
 
-    monkeypatch.setattr(mapping, "read_map", fail)
+    monkeypatch.setattr(maps, "read_map", fail)
     with pytest.raises(AttributeError):
         run(["stats", str(work / "m.h5")])
 

@@ -12,9 +12,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from offbragg import HklGrid, LiquidLike, MissingFileError, RigidBody, fit, simulate
+from offbragg.formatting import show
 from offbragg.made_crystal import make_peptide
 from offbragg.report import Page, write_fit_report
-from offbragg.report.page import show
 
 NASTY = "<script>alert(\"x\")</script> & 'quotes'"
 

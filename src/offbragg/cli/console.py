@@ -17,8 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
+from offbragg.formatting import show
 from offbragg.maps.provenance import plain
-from offbragg.report.page import show
 
 _WIDTH = 160  # of tables where stdout is no terminal
 

@@ -10,33 +10,47 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.metadata import version
 
 from cyclopts import App, CycloptsError, Parameter
 
-from offbragg.cli import (
-    absolute,
-    describing,
-    fitting,
-    forward,
-    indexing,
-    inferring,
-    mapping,
-    masking,
-    real_space,
-    scaling,
-)
 from offbragg.cli.console import Outcome, emit, set_up_logging
 from offbragg.cli.options import Common, flag_name
 from offbragg.errors import OffbraggError
 
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 
+COMMANDS = {
+    "demo": "fitting:demo",
+    "simulate": "forward:simulate",
+    "expose": "forward:expose",
+    "map": "mapping:map_images",
+    "mask": "masking:mask",
+    "scale": "scaling:scale",
+    "merge": "maps:merge",
+    "stats": "maps:stats",
+    "fit": "fitting:fit",
+    "rank": "fitting:rank",
+    "infer": "inferring:infer",
+    "compare": "maps:compare",
+    "reindex": "indexing:reindex",
+    "absolute": "absolute:absolute",
+    "import": "files:import_map",
+    "delta-pdf": "real_space:delta_pdf",
+    "covariance": "real_space:covariance",
+    "ensemble": "real_space:ensemble",
+    "info": "describing:info",
+}
+
 logger = logging.getLogger(__name__)
 
 
-def build_app() -> App:
-    """Build the tree of commands; nothing is run."""
+def build_app(command: str | None = None) -> App:
+    """Build the tree of commands; nothing is run.
+
+    Where a command is named, the modules of the others, which take seconds, are not imported.
+    """
     app = App(
         name="offbragg",
         help="Macromolecular diffuse X-ray scattering: images to maps to correlated motions.",
@@ -46,31 +60,15 @@ def build_app() -> App:
         ),
         help_format="plaintext",
     )
-    app.command(fitting.demo)
-    app.command(forward.simulate)
-    app.command(forward.expose)
-    app.command(mapping.map_images, name="map")
-    app.command(masking.mask)
-    app.command(scaling.scale)
-    app.command(mapping.merge)
-    app.command(mapping.stats)
-    app.command(fitting.fit)
-    app.command(fitting.rank)
-    app.command(inferring.infer)
-    app.command(mapping.compare)
-    app.command(indexing.reindex)
-    app.command(absolute.absolute)
-    app.command(mapping.import_map, name="import")
-    app.command(real_space.delta_pdf)
-    app.command(real_space.covariance)
-    app.command(real_space.ensemble)
-    app.command(describing.info)
+    for name in [command] if command in COMMANDS else COMMANDS:
+        module, function = COMMANDS[name].split(":")
+        app.command(getattr(import_module(f"offbragg.cli.{module}"), function), name=name)
     return app
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return the exit code."""
-    app = build_app()
+    app = build_app(arguments[0] if arguments else None)
     try:
         command, bound, _ = app.parse_args(list(arguments), print_error=False, exit_on_error=False)
     except (CycloptsError, OffbraggError) as error:

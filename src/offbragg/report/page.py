@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from offbragg.formatting import show
 from offbragg.maps.io import replace_when_done
 
 if TYPE_CHECKING:
@@ -91,16 +92,3 @@ class Page:
         """Write the page to a file, whole or not at all."""
         with replace_when_done(path) as temporary:
             temporary.write_text(self.render(), encoding="utf-8")
-
-
-def show(value: object) -> str:
-    """Write a value for people.
-
-    >>> show(0.123456), show(None), show(float("nan")), show(12345)
-    ('0.1235', '–', '–', '12345')
-    """
-    if value is None:
-        return "–"
-    if isinstance(value, float):
-        return "–" if value != value else f"{value:.4g}"
-    return str(value)
