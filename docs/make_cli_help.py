@@ -22,9 +22,18 @@ def help_text(tokens: list[str]) -> str:
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
 
 
+def kinds_of(command: str) -> list[str]:
+    """What stands after a command that has commands of its own, such as ``plot sections``."""
+    application = build_app()[command]
+    return [] if application.default_command else [x for x in application if x[0] != "-"]
+
+
 def main() -> int:
     """Write or check the files; 1 where a check finds a difference."""
-    wanted = {"offbragg": help_text([])} | {name: help_text([name]) for name in COMMANDS}
+    wanted = {"offbragg": help_text([])}
+    for name in COMMANDS:
+        pages = [[name], *([name, kind] for kind in kinds_of(name))]
+        wanted[name] = "\n".join(help_text(page) for page in pages)
     if "--check" not in sys.argv:
         FOLDER.mkdir(exist_ok=True)
         for name, text in wanted.items():

@@ -34,7 +34,7 @@ def main() -> None:
         sys.stdout.write(f"CC of the anisotropic parts, model and {name}: {cc:.3f}\n")
     held_out = found.statistics["held_out"]["cc_anisotropic"]
     sys.stdout.write(f"on held-out blocks: {held_out:.3f}\n{found.message}\n")
-    figure = draw_sections({"measured": observed, "model": found.model_map}, "l", 0.0)
+    figure = draw_sections({"measured": observed, "model": found.model_map})
     figure.savefig(HERE / "images" / "nuclease.png", dpi=80)
 
 

@@ -29,6 +29,7 @@ from .inference import (
 )
 from .maps.comparison import Comparison, compare
 from .maps.diffuse_map import DiffuseMap
+from .maps.export import export_map
 from .maps.friedel_split import FriedelSplit, split_friedel
 from .maps.importers import import_map
 from .maps.io import read_map, write_map
@@ -78,6 +79,7 @@ __all__ = [
     "compare",
     "compute_delta_pdf",
     "compute_map",
+    "export_map",
     "expose",
     "fit",
     "import_map",

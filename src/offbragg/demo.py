@@ -33,7 +33,12 @@ from offbragg.reduction.expose import ExposeOptions, ExposeResult, expose
 from offbragg.reduction.images import open_images
 from offbragg.reduction.options import MapOptions
 from offbragg.reduction.pipeline import compute_map
-from offbragg.report import Page, add_fit
+from offbragg.report import MapFacts, Page, map_findings
+from offbragg.report.fit_report import add_fit
+from offbragg.report.history import add_history
+from offbragg.report.map_report import add_statistics
+from offbragg.report.records import FitRecord
+from offbragg.report.result_findings import fit_findings
 from offbragg.runtime import SILENT, Progress
 from offbragg.simulation import simulate
 
@@ -242,18 +247,13 @@ def _write_page(
         "The first image: dark spots are Bragg peaks, the clouds between them are diffuse.",
     )
     page.heading("The map")
-    overall = merged.statistics["overall"]
-    labels = {
-        "completeness": "completeness",
-        "multiplicity": "multiplicity",
-        "r_int": "R_int",
-        "cc_half": "CC½",
-        "r_int_anisotropic": "R_int, anisotropic part",
-        "cc_half_anisotropic": "CC½, anisotropic part",
-    }
-    rows = [(label, overall.get(name)) for name, label in labels.items()]
-    rows.append(("CC with the truth, anisotropic part", result.map_to_truth.overall.cc))
-    page.table(("figure", "value"), rows, "Pixels within 0.2 of a Bragg node were left out.")
+    facts = MapFacts.of(merged.map)
+    page.findings(map_findings(facts))
+    page.text(
+        "Beside the truth: the anisotropic parts of the measured and of the true map correlate by "
+        f"{result.map_to_truth.overall.cc:.3f}. Pixels within {_BRAGG_RADIUS:g} of a Bragg node "
+        "were left out."
+    )
     page.figure(
         draw_sections({"measured, merged": merged.map, "truth": truth}),
         "Section l = 0 of the measured and of the true diffuse map, isotropic part removed.",
@@ -262,5 +262,9 @@ def _write_page(
         draw_correlation({"measured and true map": result.map_to_truth}),
         "Correlation of the anisotropic parts by resolution.",
     )
-    add_fit(page, merged.map, result.fit)
+    add_statistics(page, facts)
+    fit = FitRecord.of(result.fit)
+    add_fit(page, merged.map, fit)
+    page.findings(fit_findings(fit))
+    add_history(page, fit.model_map.provenance)
     page.write(result.files["report"])

@@ -26,6 +26,7 @@ from offbragg.disorder.base import DisorderModel
 from offbragg.errors import InputError
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.maps.provenance import make_step
+from offbragg.runtime import SILENT, Progress
 from offbragg.scattering import _kernels
 from offbragg.scattering.bragg import interference
 from offbragg.scattering.compton import compton_intensity
@@ -107,6 +108,7 @@ def simulate(  # noqa: PLR0913 - one keyword an option, as users write them
     n_samples: int = 1000,
     seed: int = 0,
     bulk_solvent: tuple[float, float] | None = None,
+    progress: Progress = SILENT,
 ) -> DiffuseMap:
     """Compute the map of a structure that moves as a disorder model says.
 
@@ -147,6 +149,8 @@ def simulate(  # noqa: PLR0913 - one keyword an option, as users write them
     bulk_solvent : two float, optional
         k_sol [e/Å³] and b_sol [Å²] of a flat bulk solvent around the molecules, which adds to the
         Bragg part alone; proteins have about (0.35, 46). None: vacuum.
+    progress : Progress, optional
+        Told of each transform of the diffuse part.
 
     Returns
     -------
@@ -183,10 +187,10 @@ def simulate(  # noqa: PLR0913 - one keyword an option, as users write them
     sigma = None
     if part in ("diffuse", "total"):
         if chosen.method == "sampled":
-            diffuse, sigma = _sampled(structure, model, own_grid, q_max, chosen)
+            diffuse, sigma = _sampled(structure, model, own_grid, q_max, chosen, progress)
             sigma[~wanted] = np.nan
         else:
-            diffuse = _diffuse(structure, model, own_grid, q_max, chosen)
+            diffuse = _diffuse(structure, model, own_grid, q_max, chosen, progress)
         intensity += diffuse
     if part in ("bragg", "total"):
         intensity += _bragg(structure, model, own_grid, q_max, chosen)
@@ -205,6 +209,7 @@ def _diffuse(
     grid: HklGrid,
     q_max: float,
     options: SimulationOptions,
+    progress: Progress,
 ) -> FloatArray:
     """Diffuse intensity of a cell: one copy's, summed over the operations."""
     unit = model.coherent_unit(structure)
@@ -215,10 +220,11 @@ def _diffuse(
         if moves.pairs is None:
             return _diffuse_directly(unit, moves, grid, rotations, options)
     intensity = np.zeros(grid.shape)
+    engine = replace(options.engine, progress=progress)
     averaged = options.voxel_average
     for voxel, alike in voxel_classes(unit.space_group, grid.sampling, averaged=averaged):
         part = replace(lattice, voxel=voxel)
-        copy = model.diffuse_on_lattice(part, unit, options.adps, options.engine)
+        copy = model.diffuse_on_lattice(part, unit, options.adps, engine)
         intensity += gather(copy, part, grid, rotations[alike])
     return intensity
 
@@ -229,6 +235,7 @@ def _sampled(
     grid: HklGrid,
     q_max: float,
     options: SimulationOptions,
+    progress: Progress,
 ) -> tuple[FloatArray, FloatArray]:
     """Sampled diffuse intensity of a cell and its standard error."""
     if options.voxel_average or model.is_truncated or model.has_closed_form:
@@ -240,7 +247,10 @@ def _sampled(
     lattice = lattice_for(grid, rotations, q_max)
     scatterers = Scatterers(unit.positions, unit.elements, unit.occupancies)
     copy, error = sampled_on_lattice(
-        lattice, scatterers, model.with_adps(unit, options.adps), options.engine
+        lattice,
+        scatterers,
+        model.with_adps(unit, options.adps),
+        replace(options.engine, progress=progress),
     )
     # Equivalents of one node come from the same draws: their errors add.
     return gather(copy, lattice, grid, rotations), gather(error, lattice, grid, rotations)

@@ -693,7 +693,7 @@ def test_rank(call, work, tmp_path):
     assert first["gain"] == first["gain_error"] == 0
     assert abs(first["cc_null"]) < 0.5
     page = (tmp_path / "rank.html").read_text(encoding="utf-8")
-    for text in ("gain over liquid-like", "CC null", f"{second['cc']:.4g}", "Uncorrelated()"):
+    for text in ("gain over liquid-like", "CC null", f"{second['cc']:.3f}", "Uncorrelated()"):
         assert text in page
 
 

@@ -18,9 +18,12 @@ from offbragg.errors import InputError
 
 COMMANDS = (
     "demo", "simulate", "expose", "map", "mask", "scale", "merge", "stats", "fit", "rank",
-    "infer", "compare", "reindex", "absolute", "import", "delta-pdf", "covariance", "ensemble",
-    "info",
+    "infer", "compare", "reindex", "absolute", "import", "export", "delta-pdf", "covariance",
+    "ensemble", "plot", "view", "info", "report",
 )  # fmt: skip
+
+PLOTS = ("sections", "profile", "shells", "model", "correlations", "halos")
+EXPLAINED = (*(x for x in COMMANDS if x != "plot"), *(f"plot {kind}" for kind in PLOTS))
 
 
 def run_process(*arguments, **options):
@@ -80,7 +83,7 @@ def test_the_installed_program_fails_in_one_line_of_any_alphabet(work):
 # --- 3 exit codes --------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
+@pytest.mark.parametrize("command", ["", "plot", *EXPLAINED])
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_help_is_given(call, command, flag):
     made = call(*command.split(), flag)
@@ -91,8 +94,10 @@ def test_help_is_given(call, command, flag):
 
 def test_every_option_is_explained(call):
     # A line of help without words is an option that nobody explained.
-    for command in COMMANDS:
-        application = build_app()[command]
+    for command in EXPLAINED:
+        application = build_app()
+        for part in command.split():
+            application = application[part]
         for argument in application.assemble_argument_collection(parse_docstring=True):
             if argument.parse and not argument.children:
                 assert argument.parameter.help, f"{command} {argument.name}"
@@ -121,6 +126,10 @@ def test_no_command_gives_help(call):
         (["stats", "a.h5", "--n-shells", "many"], "unable to convert"),
         (["stats", "a.h5", "--n-shells"], "--n-shells requires an argument"),
         (["compare", "a.h5"], "requires an argument"),
+        (["plot", "nonsense"], 'Unknown command "nonsense"'),
+        (["plot", "sections", "a.h5"], "--output requires an argument"),
+        (["plot", "sections", "a.h5", "-o", "x.pdf", "--plane", "kh"], 'Invalid value "kh"'),
+        (["plot", "sections", "a.h5", "-o", "x.pdf", "--rings", "0"], "rings must be at d > 0 Å"),
         (["simulate", "s.pdb", "-o", "x.h5"], "--model requires an argument"),
         (["simulate", "s.pdb", "--model", "uncorrelated"], "--output requires an argument"),
         (["simulate", "s.pdb", "-o", "x.h5", "--model", "magic"], 'Invalid value "magic"'),

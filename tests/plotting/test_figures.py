@@ -1,104 +1,36 @@
-"""Figures: true shape of sections, what is plotted, and no global state of pyplot."""
+"""Figures: what is plotted, units on the axes, and no global state of pyplot."""
 
-import io
 import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from numpy.testing import assert_allclose, assert_array_equal
-from tests.oracles import reciprocal_vectors
+from tests.plotting.made_maps import TRICLINIC, drawn, made_map
 
 from offbragg import DiffuseMap, HklGrid, InputError, RankedModel, Uncorrelated, compare
+from offbragg.disorder.residues import ResidueCorrelations
+from offbragg.maps.node_halos import node_halos
 from offbragg.maps.shells import anisotropic_part
+from offbragg.maps.statistics import statistics
 from offbragg.plotting import (
+    SectionOptions,
+    comparison_columns,
     draw_agreement,
     draw_correlation,
+    draw_distance_correlations,
+    draw_halos,
     draw_image,
+    draw_model,
     draw_profiles,
     draw_ranking,
+    draw_residue_correlations,
     draw_sections,
+    draw_self_agreement,
 )
 
-TRICLINIC = (11.0, 13.0, 17.0, 82.0, 95.0, 104.0)
-
-
-def made_map(cell=TRICLINIC, seed=0, sampling=(1, 1, 1), d_min=2.5):
-    grid = HklGrid.from_resolution(cell, d_min, sampling)
-    values = np.random.default_rng(seed).normal(10, 2, grid.shape)
-    return DiffuseMap(grid, np.where(grid.within(), values, np.nan))
-
-
-def mesh_of(figure, panel=0):
-    """The coloured mesh of a section."""
-    panels = [ax for ax in figure.axes if ax.get_xlabel().startswith("along")]
-    return panels[panel], panels[panel].collections[0]
-
-
-def drawn(figure):
-    """The figure, after a renderer has gone through it: warnings are errors."""
-    figure.savefig(io.BytesIO(), format="png", dpi=40)
-    return figure
-
-
-# --- 1 reference numbers -------------------------------------------------
-
-
-def test_a_right_angled_section_by_hand():
-    # a = 10, b = 20 Å: h = 1 is at x = 0.1 Å⁻¹, k = 1 at y = 0.05 Å⁻¹.
-    grid = HklGrid((10.0, 20.0, 30.0, 90, 90, 90), [0, 1, 2], [0, 1], [0])
-    values = np.arange(6.0).reshape(3, 2, 1)
-    figure = draw_sections({"m": DiffuseMap(grid, values)}, anisotropic=False)
-    _, mesh = mesh_of(figure)
-    assert_allclose(mesh.get_array().reshape(2, 3), values[:, :, 0].T)
-    corners = mesh.get_coordinates()  # (n_up + 1, n_across + 1, 2), half a step outside
-    middle = (corners[:-1, :-1] + corners[1:, 1:]) / 2
-    assert_allclose(middle[1, 2], [0.2, 0.05])
-
-
 # --- 2 independent oracle ------------------------------------------------
-
-
-@pytest.mark.parametrize(("normal", "axes"), [("l", (0, 1)), ("k", (0, 2)), ("h", (1, 2))])
-def test_voxels_of_a_triclinic_plane_are_as_far_apart_as_in_space(normal, axes):
-    diffuse_map = made_map()
-    figure = draw_sections({"m": diffuse_map}, normal)
-    panel, mesh = mesh_of(figure)
-    corners = mesh.get_coordinates()
-    x, y = ((corners[:-1, :-1] + corners[1:, 1:]) / 2).transpose(2, 0, 1)
-    stars = reciprocal_vectors(TRICLINIC)[list(axes)]
-    grid = diffuse_map.grid
-    across, up = ((grid.h, grid.k, grid.l)[n] for n in axes)
-    vectors = across[None, :, None] * stars[0] + up[:, None, None] * stars[1]
-    flat = np.stack([x, y], axis=-1).reshape(-1, 2)
-    space = vectors.reshape(-1, 3)
-    found = np.linalg.norm(flat[:, None] - flat[None], axis=-1)
-    expected = np.linalg.norm(space[:, None] - space[None], axis=-1)
-    assert_allclose(found, expected, atol=1e-12)
-    # The first axis lies along x, the second points up; drawn in true proportion.
-    middle = len(up) // 2
-    assert_allclose(y[middle], 0.0, atol=1e-12)
-    assert np.all(np.diff(x[middle]) > 0)
-    assert np.all(np.diff(y[:, 0]) > 0)
-    assert panel.get_aspect() == 1.0
-
-
-@pytest.mark.parametrize("normal", ["h", "k", "l"])
-def test_a_section_shows_the_nearest_plane_without_its_isotropic_part(normal):
-    diffuse_map = made_map(sampling=(2, 3, 1))
-    grid = diffuse_map.grid
-    axis = "hkl".index(normal)
-    figure = draw_sections({"m": diffuse_map}, normal, 1.1)
-    panel, mesh = mesh_of(figure)
-    values = (grid.h, grid.k, grid.l)[axis]
-    index = min(range(len(values)), key=lambda i: abs(values[i] - 1.1))
-    expected = np.take(anisotropic_part(diffuse_map.intensity, grid.inv_d()), index, axis=axis).T
-    found = np.ma.masked_array(mesh.get_array()).reshape(expected.shape)
-    assert_array_equal(found.mask, np.isnan(expected))
-    assert_allclose(found.compressed(), expected[np.isfinite(expected)])
-    assert f"{normal} = {values[index]:g}" in panel.get_xlabel()
 
 
 def test_profiles_are_shell_means():
@@ -114,6 +46,111 @@ def test_profiles_are_shell_means():
             (inv_d[own].mean(), values[own].mean()) if own.any() else (np.nan, np.nan), nan_ok=True
         )
     assert len(found) == shell.max() + 1
+
+
+def test_profiles_show_sigma_as_a_band_and_the_variation():
+    diffuse_map = made_map()
+    sigma = np.random.default_rng(3).uniform(0.5, 2, diffuse_map.grid.shape)
+    whole = replace(diffuse_map, sigma=sigma)
+    ax = drawn(draw_profiles({"m": whole, "n": diffuse_map}, variation=True)).axes[0]
+    labels = [x.get_text() for x in ax.get_legend().get_texts()]
+    assert labels == ["m (band: ± σ of a voxel)", "m, anisotropic part (rms)", "n",
+                      "n, anisotropic part (rms)"]  # fmt: skip
+    assert ax.get_ylabel() == "mean intensity (arbitrary units)"
+    assert ax.get_xlabel() == "resolution d (Å), equal steps of 1/d"
+    (band,) = ax.collections
+    measured = whole.measured
+    shell = np.floor(whole.grid.inv_d()[measured] / 0.01 + 1e-9).astype(int)
+    own = shell == shell.max()
+    mean = whole.intensity[measured][own].mean()
+    rms = np.sqrt(np.mean(sigma[measured][own] ** 2))
+    corners = band.get_paths()[-1].vertices
+    last = corners[np.isclose(corners[:, 0], corners[:, 0].max())]
+    assert_allclose([last[:, 1].min(), last[:, 1].max()], [mean - rms, mean + rms])
+    part = anisotropic_part(whole.intensity, whole.grid.inv_d())[measured][own]
+    assert ax.lines[1].get_ydata()[-1] == pytest.approx(np.sqrt(np.mean(part**2)))
+
+
+def test_cc_half_stands_with_its_error_beside_the_cc_between_maps():
+    rng = np.random.default_rng(0)
+    one = made_map()
+    halves = {f"half_{n}": one.intensity + rng.normal(0, 1, one.grid.shape) for n in (1, 2)}
+    one = replace(one, **halves)
+    table = statistics(one, 4)["shells"]
+    other = made_map(seed=5)
+    between = comparison_columns(
+        compare(one, other, anisotropic=False, n_shells=4), compare(one, other, n_shells=4)
+    )
+    figure = drawn(draw_self_agreement({"one": table}, between={"both": between}))
+    ax = figure.axes[0]
+    shown = {x.get_label(): x for x in ax.containers}
+    assert set(shown) == {"CC½, one, anisotropic", "CC½, one, whole"}
+    line, _, (bars,) = shown["CC½, one, whole"]
+    assert_allclose(line.get_ydata(), table["cc_half"])
+    lengths = [np.ptp(x[:, 1]) / 2 for x in bars.get_segments()]
+    assert_allclose(lengths, table["cc_half_error"])
+    lines = {x.get_label(): x for x in ax.lines}
+    assert_allclose(lines["CC, both, anisotropic"].get_ydata(), between["cc_anisotropic"])
+    assert ax.get_ylabel() == "correlation"
+
+
+def test_a_model_stands_beside_its_map_with_the_difference():
+    observed, sigma = made_map(sampling=(2, 2, 2)), 0.5
+    noise = np.random.default_rng(9).normal(0, sigma, observed.grid.shape)
+    model = replace(observed, intensity=(observed.intensity + noise) / 3)
+    model.intensity[4, 4] = np.nan
+    figure = drawn(draw_model(observed, model, n_shells=5))
+    sections = [ax for ax in figure.axes if ax.get_xlabel().startswith("1/d")]
+    assert [ax.get_title() for ax in sections] == [
+        "map, l = 0", "model, l = 0", "difference, l = 0"
+    ]  # fmt: skip
+    first, second, difference = (ax.collections[0].get_array() for ax in sections)
+    both = np.isfinite(observed.intensity) & np.isfinite(model.intensity)
+    table = compare(observed, model, n_shells=5)
+    inv_d = observed.grid.inv_d()
+    parts = [
+        factor * anisotropic_part(x.intensity, inv_d, both)[:, :, len(observed.grid.l) // 2].T
+        for x, factor in ((observed, 1), (model, table.scale))
+    ]
+    assert_allclose(np.ma.filled(first, np.nan), parts[0])
+    assert_allclose(np.ma.filled(second, np.nan), parts[1])
+    assert_allclose(np.ma.filled(difference, np.nan), parts[0] - parts[1])
+    norms = [ax.collections[0].norm for ax in sections]
+    assert norms[0] is norms[1] is norms[2]
+    cc, r = [ax for ax in figure.axes if ax.get_xlabel().startswith("resolution")]
+    assert_allclose(cc.lines[0].get_ydata(), [row.cc for row in table.shells])
+    assert_allclose(r.lines[0].get_ydata(), [row.r for row in table.shells])
+
+
+def test_halos_are_drawn_as_they_are():
+    halos = node_halos(made_map(sampling=(3, 3, 3)), n_shells=2)
+    ax = drawn(draw_halos({"m": halos}, "e²")).axes[0]
+    for container, halo in zip(ax.containers, halos, strict=True):
+        assert_allclose(container[0].get_xdata(), halo.distance)
+        assert_allclose(container[0].get_ydata(), halo.mean)
+    assert ax.get_ylabel() == "mean intensity (e²)"
+    assert ax.get_xlabel().endswith("(Å⁻¹)")
+    with pytest.raises(InputError, match="expected at least one halo, got none"):
+        draw_halos({"m": ()})
+
+
+def test_correlations_by_distance_are_those_of_the_table():
+    table = {"r_min": [0, 2, 4], "r_max": [2, 4, 6], "correlation": [0.9, 0.5, None],
+             "correlation_std": [0.1, 0.2, None]}  # fmt: skip
+    ax = drawn(draw_distance_correlations({"m": table})).axes[0]
+    assert_allclose(ax.lines[0].get_xydata(), [[1, 0.9], [3, 0.5], [5, np.nan]])
+    assert ax.get_xlabel() == "distance of the atoms (Å)"
+
+
+def test_chains_are_told_apart_in_residue_correlations():
+    labels = ("A GLY 3", "A ALA 4", "B GLY 3")
+    covariance = np.array([[4.0, 1.0, -1.0], [1.0, 1.0, 0.0], [-1.0, 0.0, 1.0]])
+    found = ResidueCorrelations(labels, np.array([3, 4, 3]), np.array(["A", "A", "B"]), covariance)
+    ax = drawn(draw_residue_correlations(found)).axes[0]
+    assert_allclose(ax.images[0].get_array()[0], [1.0, 0.5, -0.5])
+    assert ax.images[0].get_clim() == (-1, 1)
+    assert [x.get_text() for x in ax.get_xticklabels()] == ["A 3", "A 4", "B 3"]
+    assert ax.lines[0].get_ydata()[0] == 1.5
 
 
 def test_correlations_are_those_of_the_table():
@@ -171,21 +208,6 @@ def test_bars_of_a_ranking_are_its_correlations(floor):
 # --- 3 exact limits ------------------------------------------------------
 
 
-def test_an_isotropic_map_is_blank():
-    diffuse_map = made_map()
-    inv_d = diffuse_map.grid.inv_d()
-    flat = replace(diffuse_map, intensity=np.floor(inv_d / 0.01 + 1e-9))
-    _, mesh = mesh_of(drawn(draw_sections({"m": flat})))
-    assert not np.any(mesh.get_array())
-
-
-def test_colours_diverge_about_zero():
-    _, mesh = mesh_of(draw_sections({"m": made_map()}))
-    assert isinstance(mesh.norm, TwoSlopeNorm)
-    assert mesh.norm.vcenter == 0
-    assert mesh.norm.vmin == -mesh.norm.vmax
-
-
 @pytest.mark.parametrize("anisotropic", [True, False])
 def test_maps_without_values_or_with_one_voxel_can_be_drawn(anisotropic):
     empty = replace(made_map(), intensity=np.full(made_map().grid.shape, np.nan))
@@ -193,7 +215,8 @@ def test_maps_without_values_or_with_one_voxel_can_be_drawn(anisotropic):
     single = DiffuseMap(grid, np.array([[[4.0]]]))
     line = DiffuseMap(HklGrid(TRICLINIC, [0, 1, 2], [0], [0]), np.ones((3, 1, 1)))
     for diffuse_map in (empty, single, line):
-        drawn(draw_sections({"m": diffuse_map}, anisotropic=anisotropic))
+        options = SectionOptions(anisotropic=anisotropic, nodes=True, rings=(3.0,))
+        drawn(draw_sections({"m": diffuse_map}, options))
         drawn(draw_profiles({"m": diffuse_map}))
 
 
@@ -235,24 +258,3 @@ def test_maps_are_not_changed():
     drawn(draw_sections({"m": diffuse_map}))
     drawn(draw_profiles({"m": diffuse_map}))
     assert_array_equal(diffuse_map.intensity, before)
-
-
-def test_several_maps_stand_side_by_side():
-    one, other = made_map(seed=1), made_map((20.0, 21.0, 9.0, 90, 100, 90), seed=2, d_min=3.0)
-    figure = drawn(draw_sections({"one": one, "other": other}, "k", unit="e²"))
-    titles = [ax.get_title() for ax in figure.axes if ax.get_xlabel().startswith("along h*")]
-    assert titles == ["one", "other"]
-    assert [ax.get_ylabel() for ax in figure.axes].count("e²") == 2
-
-
-# --- 5 errors ------------------------------------------------------------
-
-
-def test_another_normal_is_refused():
-    with pytest.raises(InputError, match="normal must be h, k or l, got 'x'"):
-        draw_sections({"m": made_map()}, "x")
-
-
-def test_no_map_is_refused():
-    with pytest.raises(InputError, match="expected at least one map, got none"):
-        draw_sections({})

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from offbragg.crystal.cell import as_cell
+from offbragg.crystal.centring import allowed_nodes
 from offbragg.errors import InputError
 from offbragg.reduction._node_kernels import is_near_node
-from offbragg.reduction.bragg_mask import BraggMask, allowed_nodes, bragg_distance
+from offbragg.reduction.bragg_mask import BraggMask, bragg_distance
 
 TRICLINIC = as_cell((20.0, 31.0, 44.0, 75.0, 98.0, 110.0))
 PATH_POINTS = 201  # of the oracle

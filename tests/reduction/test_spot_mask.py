@@ -5,9 +5,10 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from offbragg.crystal.cell import as_cell
+from offbragg.crystal.centring import allowed_nodes
 from offbragg.errors import InputError
 from offbragg.reduction._node_kernels import is_near_node
-from offbragg.reduction.bragg_mask import BraggMask, allowed_nodes
+from offbragg.reduction.bragg_mask import BraggMask
 from offbragg.reduction.spot_mask import SpotMask
 from offbragg.reduction.spot_shape import SpotShape
 

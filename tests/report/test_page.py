@@ -4,44 +4,19 @@ import base64
 import io
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import matplotlib.image
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from tests.report.outline import Outline
 
 from offbragg import HklGrid, LiquidLike, MissingFileError, RigidBody, fit, simulate
 from offbragg.formatting import show
 from offbragg.made_crystal import make_peptide
-from offbragg.report import Page, write_fit_report
+from offbragg.report import Finding, Page, write_fit_report
 
 NASTY = "<script>alert(\"x\")</script> & 'quotes'"
-
-
-class Outline(HTMLParser):
-    """Tags, attributes and text of a page; every tag must be closed in order."""
-
-    VOID = frozenset({"meta", "img"})
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.attributes, self.texts, self.open = [], [], [], []
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += [(tag, *pair) for pair in attrs]
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.texts.append(data)
 
 
 def figure():
@@ -82,7 +57,7 @@ def test_a_figure_is_within_the_page():
     prefix, data = sources["src"].split(",")
     assert prefix == "data:image/png;base64"
     picture = matplotlib.image.imread(io.BytesIO(base64.b64decode(data)), format="png")
-    assert picture.shape[:2] == (110, 220)
+    assert picture.shape[:2] == (150, 300)
     assert "a caption" in outline.texts
 
 
@@ -103,14 +78,19 @@ def test_whatever_is_written_stays_text():
     page.heading(NASTY)
     page.text(NASTY)
     page.note(NASTY)
-    page.table((NASTY, "b"), [(NASTY, None), (1.0, NASTY)], NASTY)
+    page.code("", NASTY)
+    page.findings([Finding("warning", NASTY)])
+    page.table((NASTY, "b"), [(NASTY, None), (1.0, NASTY)], NASTY, {NASTY: NASTY})
+    with page.details(NASTY):
+        pass
     page.figure(figure(), NASTY)
     text = page.render()
     outline = Outline(text)
     assert "script" not in outline.tags
     assert "<script" not in text
-    # Title, heading of the page, heading, text, note, caption, head, two cells, figcaption.
-    assert "".join(outline.texts).count(NASTY) == 10
+    # Title, heading of the page, heading, text, note, code, finding, caption, head, two cells, term
+    # and meaning, summary, figcaption.
+    assert "".join(outline.texts).count(NASTY) == 15
     alts = [value for tag, name, value in outline.attributes if (tag, name) == ("img", "alt")]
     assert alts == [NASTY]
 
@@ -122,6 +102,46 @@ def test_parts_keep_their_order():
     page.text("last")
     text = page.render()
     assert text.index("first") < text.index("<table>") < text.index("last")
+
+
+def test_headings_have_anchors_and_levels_in_order():
+    page = Page("t")
+    page.heading("In short")
+    with page.part("Map: ä.h5"):
+        page.heading("How it was made")
+        page.heading("Below", 1)
+    with page.part("Map: ä.h5"):
+        page.heading("How it was made")
+    page.heading("Last")
+    outline = Outline(page.render())
+    levels = [int(tag[1]) for tag in outline.tags if tag[0] == "h" and tag[1:].isdigit()]
+    assert levels == [1, 2, 2, 3, 4, 2, 3, 2]
+    anchors = [value for _, name, value in outline.attributes if name == "id"]
+    assert anchors == [
+        "in-short", "map-h5", "how-it-was-made", "below", "map-h5-2", "how-it-was-made-2", "last"
+    ]  # fmt: skip
+    links = [value for tag, name, value in outline.attributes if (tag, name) == ("a", "href")]
+    assert links == [f"#{name}" for name in anchors if name != "below"]
+    assert ("html", "lang", "en") in outline.attributes
+
+
+def test_few_headings_need_no_contents():
+    page = Page("t")
+    for text in "abc":
+        page.heading(text)
+    assert "<nav" not in page.render()
+    page.heading("d")
+    assert "<nav" in page.render()
+
+
+def test_even_columns_have_the_same_decimals_and_text_stays():
+    page = Page("t")
+    rows = [(0.1234567, 12.345, "a", 7), (0.5, 1.0, "b", 1234), (None, float("nan"), "c", 0)]
+    page.table(("x", "y", "z", "n"), rows, even=True, total=True)
+    texts = [text for text in Outline(page.render()).texts if text.strip()]
+    cells = texts[texts.index("n") + 1 :]
+    assert cells == ["0.123", "12.3", "a", "7", "0.500", "1.0", "b", "1234", "–", "–", "c", "0"]
+    assert page.render().count('<tr class="total">') == 1
 
 
 def test_a_page_is_written_whole(tmp_path):
@@ -158,9 +178,11 @@ def test_the_report_of_a_fit_holds_its_figures(tmp_path):
     text = (tmp_path / "fit.html").read_text(encoding="utf-8")
     outline = Outline(text)
     assert outline.tags.count("img") == 4
-    links = [value for _, name, value in outline.attributes if name in ("src", "href")]
-    assert all(value.startswith("data:image/png;base64,") for value in links)
+    sources = [value for _, name, value in outline.attributes if name == "src"]
+    assert all(value.startswith("data:image/png;base64,") for value in sources)
     assert "http" not in text
+    anchors = {f"#{value}" for _, name, value in outline.attributes if name == "id"}
+    assert all(value in anchors for _, name, value in outline.attributes if name == "href")
     joined = "\n".join(outline.texts)
     for name, parameter in result.parameters.items():
         assert name.replace("_", " ") in outline.texts
@@ -168,7 +190,8 @@ def test_the_report_of_a_fit_holds_its_figures(tmp_path):
     assert f"{result.statistics['held_out']['n_unique']}" in outline.texts
     shells = result.statistics["held_out"]["shells"]
     for key in ("cc", "r", "cc_anisotropic", "r_anisotropic"):
-        assert all(show(value) in outline.texts for value in shells[key])
+        told = ["–" if value is None else f"{value:.3f}" for value in shells[key]]
+        assert all(text in outline.texts for text in told)
     assert f"{shells['d_max'][0]:.2f}–{shells['d_min'][0]:.2f}" in outline.texts
     assert result.message in joined
     assert repr(result.model) in joined
@@ -186,9 +209,9 @@ def test_a_fit_that_did_not_converge_stands_out(tmp_path):
     result = fit(inverse, structure, LiquidLike(0.3, 6.0), max_evaluations=2, held_out=0.0)
     write_fit_report(tmp_path / "fit.html", inverse, result)
     text = (tmp_path / "fit.html").read_text(encoding="utf-8")
-    (note,) = re.findall(r'<p class="note">(.*?)</p>', text)
-    assert note.startswith("Not converged: ")
-    assert "does not resemble the map" in note
+    first, *_ = re.findall(r'<p class="finding warning"><b>Warning:</b> (.*?)</p>', text)
+    assert first.startswith("The fit has not converged: ")
+    assert "does not resemble the map" in first
 
 
 def test_what_a_coarse_map_does_not_determine_is_said(tmp_path):

@@ -59,4 +59,4 @@ def test_the_page_says_which_and_by_how_much(two, tmp_path):
     assert "First comes liquid-like: a correlation of 0.700 ± 0.012 with 3 folds" in text
     for x in two:
         assert html.escape(repr(x.model)) in text
-        assert f"{x.cc_null:.4g}" in text
+        assert f'<td class="n">{x.cc_null:.3f}</td>' in text

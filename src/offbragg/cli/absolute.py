@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cyclopts import Parameter
 
-from offbragg.cli.console import Outcome
+from offbragg.cli.console import BarProgress, Outcome
 from offbragg.cli.options import Common, Output
 from offbragg.cli.structures import StructureOptions, load_structure
 from offbragg.cli.tables import map_summary
@@ -69,13 +69,21 @@ def absolute(
     wavelength = choice.wavelength
     read = load_structure(structure, atoms or StructureOptions())
     contents = CellContents.of(read, solvent=choice.solvent)
-    scale = absolute_scale(
-        read_map(total), contents, wavelength=wavelength, d_max=choice.d_max, d_min=choice.d_min
-    )
-    scaled = to_absolute(
-        read_map(map_file), scale, contents, wavelength=wavelength, subtract_compton=choice.compton
-    )
-    write_map(output, scaled)
+    with BarProgress() as progress:
+        progress.start("absolute scale", 3)
+        scale = absolute_scale(
+            read_map(total), contents, wavelength=wavelength, d_max=choice.d_max, d_min=choice.d_min
+        )
+        progress.step()
+        scaled = to_absolute(
+            read_map(map_file),
+            scale,
+            contents,
+            wavelength=wavelength,
+            subtract_compton=choice.compton,
+        )
+        progress.step()
+        write_map(output, scaled)
     figures = {
         "scale": scale.scale,
         "scale_error": scale.error,

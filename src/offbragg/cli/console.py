@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -12,15 +12,25 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.logging import RichHandler
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as RichProgress
 from rich.table import Table
+from rich.text import Text
 
 from offbragg.formatting import show
 from offbragg.maps.provenance import plain
 
 _WIDTH = 160  # of tables where stdout is no terminal
+_DELAY = 2.0  # seconds before a bar appears
+_RATE_OVER = 300.0  # seconds that the rate is an average of: single steps may take a minute
 
 
 @dataclass(frozen=True)
@@ -46,26 +56,40 @@ class Outcome:
 
 
 class BarProgress:
-    """A progress bar on stderr where that is a terminal; otherwise nothing."""
+    """A progress bar on stderr, with its rate and the time left, for what takes long.
 
-    def __init__(self) -> None:
+    Nothing is shown where stderr is no terminal, or before ``delay`` seconds have passed.
+    """
+
+    def __init__(self, delay: float = _DELAY) -> None:
         console = Console(stderr=True)
         self._bar = RichProgress(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=24),
             MofNCompleteColumn(),
+            _RateColumn(),
             TimeRemainingColumn(),
+            TextColumn("left"),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=not console.is_interactive,
+            speed_estimate_period=_RATE_OVER,
         )
         self._task: TaskID | None = None
+        self._timer: threading.Timer | None = None
+        if console.is_interactive:
+            self._timer = threading.Timer(delay, self._bar.start)
+            self._timer.daemon = True
 
     def __enter__(self) -> BarProgress:
-        self._bar.start()
+        if self._timer is not None:
+            self._timer.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer.join()
         self._bar.stop()
 
     def start(self, what: str, total: int) -> None:
@@ -85,16 +109,12 @@ class BarProgress:
             self._bar.advance(self._task, n)
 
 
-def set_up_logging(*, verbose: bool) -> None:
-    """Send the package's log to stderr: warnings, or everything."""
-    logger = logging.getLogger("offbragg")
-    logger.handlers.clear()
-    handler = RichHandler(
-        console=Console(stderr=True), show_time=verbose, show_path=False, show_level=True
-    )
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO if verbose else logging.WARNING)
-    logger.propagate = False
+class _RateColumn(ProgressColumn):
+    """Steps a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("– it/s" if speed is None else f"{speed:.3g} it/s")
 
 
 def emit(command: str, outcome: Outcome, *, as_json: bool) -> None:

@@ -134,6 +134,8 @@ def _figures(found: FitResult) -> dict[str, object]:
         "message": found.message,
         "n_evaluations": found.n_evaluations,
         "starts": found.starts,
+        "residues": None if found.residues is None else found.residues.labels,
+        "covariance": None if found.residues is None else found.residues.covariance,
     }
 
 

@@ -130,7 +130,10 @@ def simulate(
         raise InputError("simulate needs either --d-min or --like")
     atoms_read, motion = load_model(structure, atoms or StructureOptions(), model, adps=how.adps)
     options = {f.name: getattr(how, f.name) for f in fields(how)}
-    computed = simulate_map(atoms_read, motion, voxels.make(atoms_read), **options)
+    with BarProgress() as progress:
+        computed = simulate_map(
+            atoms_read, motion, voxels.make(atoms_read), **options, progress=progress
+        )
     computed = _with_inputs(computed, [structure, voxels.like], model)
     write_map(output, computed)
     return map_summary(computed, output)

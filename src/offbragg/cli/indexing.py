@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from offbragg.cli.console import Outcome
+from offbragg.cli.console import BarProgress, Outcome
 from offbragg.cli.options import Common, Output
 from offbragg.cli.tables import map_figures
 from offbragg.errors import InputError
@@ -47,19 +47,24 @@ def reindex(
     """
     if (like is None) == (operation is None):
         raise InputError("reindex needs one of --like MAP and --operation")
-    observed = read_map(map_file)
     cc: dict[str, float] = {}
     text = ""
-    if like is not None:
-        match = match_indexing(observed, read_map(like), d_max=d_max, d_min=d_min)
-        operation = match.operations[match.best]
-        cc = dict(zip(match.operations, match.cc.tolist(), strict=True))
-        text = f"Agrees best as {operation}"
-        text += f", by {match.lead:.3f}." if np.isfinite(match.lead) else ": there is no other way."
-    step = make_step("reindex", {"operation": operation})
-    turned = apply_operation(observed, operation or "h,k,l")
-    turned = replace(turned, provenance=(*observed.provenance, step))
-    write_map(output, turned)
+    with BarProgress() as progress:
+        progress.start("reindexing", 3)
+        observed = read_map(map_file)
+        progress.step()
+        if like is not None:
+            match = match_indexing(observed, read_map(like), d_max=d_max, d_min=d_min)
+            operation = match.operations[match.best]
+            cc = dict(zip(match.operations, match.cc.tolist(), strict=True))
+            text = f"Agrees best as {operation}"
+            ahead = f", by {match.lead:.3f}."
+            text += ahead if np.isfinite(match.lead) else ": there is no other way."
+        progress.step()
+        step = make_step("reindex", {"operation": operation})
+        turned = apply_operation(observed, operation or "h,k,l")
+        turned = replace(turned, provenance=(*observed.provenance, step))
+        write_map(output, turned)
     figures = {"operation": operation, "cc": cc, "map": map_figures(turned)}
     rows: list[tuple[object, ...]] = list(cc.items())
     tables = [("correlation of anisotropic parts", ["indexed as", "CC"], rows)] if rows else []

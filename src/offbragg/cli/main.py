@@ -9,13 +9,15 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 
 from cyclopts import App, CycloptsError, Parameter
 
-from offbragg.cli.console import Outcome, emit, set_up_logging
+from offbragg.cli.console import Outcome, emit
+from offbragg.cli.logs import logging_to
 from offbragg.cli.options import Common, flag_name
 from offbragg.errors import OffbraggError
 
@@ -37,10 +39,14 @@ COMMANDS = {
     "reindex": "indexing:reindex",
     "absolute": "absolute:absolute",
     "import": "files:import_map",
+    "export": "files:export",
     "delta-pdf": "real_space:delta_pdf",
     "covariance": "real_space:covariance",
     "ensemble": "real_space:ensemble",
+    "plot": "plotting:plot",
+    "view": "viewing:view",
     "info": "describing:info",
+    "report": "reporting:report",
 }
 
 logger = logging.getLogger(__name__)
@@ -76,20 +82,34 @@ def run(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"offbragg: {line} (see offbragg --help)\n")
         return WRONG_USE
     common = bound.arguments.get("common") or Common()
-    set_up_logging(verbose=common.verbose)
+    name = arguments[0] if arguments else ""
     try:
-        outcome = command(*bound.args, **bound.kwargs)
+        with logging_to(common.log_file, verbose=common.verbose, arguments=arguments) as kept:
+            return _call(partial(command, *bound.args, **bound.kwargs), name, common, kept)
+    except OffbraggError as error:  # of the log file itself
+        sys.stderr.write(f"offbragg: {error}\n")
+        return FAILED
+
+
+def _call(command: Callable[[], object], name: str, common: Common, kept: logging.Logger) -> int:
+    """Call a command, show what it did and return the exit code."""
+    try:
+        outcome = command()
         if isinstance(outcome, Outcome):
-            emit(arguments[0], outcome, as_json=common.json)
+            emit(name, outcome, as_json=common.json)
+            for what, path in outcome.outputs.items():
+                kept.info("written: %s %s", what, path)
     except BrokenPipeError:
         return FAILED
     except (OffbraggError, OSError, MemoryError) as error:
         line = " ".join(str(error).split()) or type(error).__name__
         sys.stderr.write(f"offbragg: {line}\n")
+        kept.error(line)
         logger.info("where", exc_info=error)
         return FAILED
     except KeyboardInterrupt:
         sys.stderr.write("offbragg: interrupted\n")
+        kept.error("interrupted")
         return INTERRUPTED
     return DONE
 

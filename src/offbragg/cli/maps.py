@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from offbragg.cli.console import Outcome
+from offbragg.cli.console import BarProgress, Outcome
 from offbragg.cli.options import Common, Output
 from offbragg.cli.tables import shell_tables
 from offbragg.errors import InputError
@@ -40,18 +40,23 @@ def merge(
     """
     if not maps:
         raise InputError("merge needs at least one map file")
-    sources = [read_map(path) for path in maps]
     outputs = {"map": output}
-    if friedel == "split":
-        merged = merge_maps(sources, laue_group, "apart")
-        split = split_friedel(merged.map)
-        written = split.mean
-        outputs["difference"] = output.with_name(f"{output.stem}_difference{output.suffix}")
-        write_map(outputs["difference"], split.difference)
-    else:
-        merged = merge_maps(sources, laue_group, friedel)
+    with BarProgress() as progress:
+        sources = []
+        progress.start("reading", len(maps))
+        for path in maps:
+            sources.append(read_map(path))
+            progress.step()
+        apart = "apart" if friedel == "split" else friedel
+        merged = merge_maps(sources, laue_group, apart, progress)
         written = merged.map
-    write_map(output, written)
+        progress.start("writing", 1)
+        if friedel == "split":
+            split = split_friedel(merged.map)
+            written = split.mean
+            outputs["difference"] = output.with_name(f"{output.stem}_difference{output.suffix}")
+            write_map(outputs["difference"], split.difference)
+        write_map(output, written)
     return Outcome(
         {
             "laue_group": written.laue_group,
@@ -76,7 +81,9 @@ def stats(map_file: Path, /, *, n_shells: int = 10, common: Common | None = None
     """
     if n_shells < 1:
         raise InputError(f"--n-shells must be >= 1, got {n_shells}")
-    table = statistics(read_map(map_file), n_shells)
+    with BarProgress() as progress:
+        progress.start("reading", 1)
+        table = statistics(read_map(map_file), n_shells, progress)
     note = str(table["about"].get("note", ""))
     return Outcome(table, {}, note, shell_tables(table, "overall last"))
 
@@ -109,7 +116,12 @@ def compare(
     n_shells
         Rows of the table.
     """
-    table = compare_maps(read_map(a), read_map(b), d_max, d_min, anisotropic, n_shells)
+    with BarProgress() as progress:
+        progress.start("reading", 2)
+        first = read_map(a)
+        progress.step()
+        second = read_map(b)
+        table = compare_maps(first, second, d_max, d_min, anisotropic, n_shells, progress=progress)
     names = [f.name for f in dataclasses.fields(table.overall)]
     rows = [dataclasses.astuple(row) for row in (*table.shells, table.overall)]
     return Outcome(dataclasses.asdict(table), {}, "", [("overall last", names, rows)])

@@ -34,10 +34,13 @@ class Common:
         Print one JSON object on stdout.
     verbose : bool
         Log what is done, to stderr.
+    log_file : Path or None
+        Add the whole log to this file, with times and the command line.
     """
 
     json: Annotated[bool, Parameter(negative="")] = False
     verbose: Annotated[bool, Parameter(negative="")] = False
+    log_file: Path | None = None
 
 
 def generator(seed: int) -> np.random.Generator:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from cyclopts import Parameter
 
-from offbragg.cli.console import Outcome
+from offbragg.cli.console import BarProgress, Outcome
 from offbragg.cli.model_options import EnsembleOptions, ModelOptions
 from offbragg.cli.models import load_frames, load_model, make_ensemble
 from offbragg.cli.options import Common, Output
@@ -83,8 +83,11 @@ def delta_pdf(
         File to write: .ccp4, .mrc or .map, which ChimeraX, Coot and PyMOL open, .h5 or .npz.
     """
     writer_for(output)
-    made = compute_delta_pdf(read_map(map_file), options)
-    write_delta_pdf(output, made)
+    with BarProgress() as progress:
+        progress.start("reading", 1)
+        made = compute_delta_pdf(read_map(map_file), options, progress)
+        progress.start("writing", 1)
+        write_delta_pdf(output, made)
     counts = {k: v for k, v in made.provenance[-1].items() if str(k).startswith("n_")}
     axes = (made.x, made.y, made.z)
     origin = tuple(int(np.argmin(np.abs(axis))) for axis in axes)
@@ -148,7 +151,8 @@ def covariance(
     bins: dict[str, Any] = {"width": width}
     if max_distance is not None:
         bins = {"edges": _edges(width, max_distance)}
-    found = covariance_by_distance(displacements, unit.positions, **bins)
+    with BarProgress() as progress:
+        found = covariance_by_distance(displacements, unit.positions, **bins, progress=progress)
     own = np.trace(displacements.u_aniso(unit.n_atoms), axis1=1, axis2=2) / 3.0
     columns: dict[str, FloatArray | IntArray] = {
         "r_min": found.edges[:-1],
@@ -221,7 +225,8 @@ def ensemble(
     if q_max == 0.0:
         raise InputError(f"--d-min must leave a reflection of the cell, got {d_min}")
     lattice = lattice_for(grid, np.eye(3, dtype=np.int64)[None], q_max)
-    found = compare_gaussian(structure, model, lattice, n_shells, n_blocks)
+    with BarProgress() as progress:
+        found = compare_gaussian(structure, model, lattice, n_shells, n_blocks, progress=progress)
     columns = {
         "d": found.d,
         "guinier": found.guinier,

@@ -9,13 +9,8 @@ from typing import Any
 import numpy as np
 
 from offbragg.cli.console import Outcome
+from offbragg.maps.column_names import column_groups, short_name
 from offbragg.maps.diffuse_map import DiffuseMap
-
-_ANISOTROPIC = "_anisotropic"
-_OF_MATES = (
-    "n_friedel", "r_friedel", "cc_friedel", "anomalous_over_sigma", "equivalents_over_sigma",
-    "cc_half_anomalous",
-)  # fmt: skip
 
 
 def map_figures(diffuse_map: DiffuseMap) -> dict[str, Any]:
@@ -61,10 +56,7 @@ def shell_tables(
     """
     shells, overall = statistics["shells"], statistics["overall"]
     limits = ["d_max", "d_min"]
-    mates = [name for name in shells if name.removesuffix(_ANISOTROPIC) in _OF_MATES]
-    others = [name for name in shells if name not in (*limits, *mates)]
-    varying = [name for name in others if name.endswith(_ANISOTROPIC)]
-    whole = [name for name in others if name not in varying]
+    whole, varying, mates = column_groups(list(shells)).values()
     tables = []
     for what, columns in (
         ("", whole), (", anisotropic part", varying), (", Friedel mates", mates)
@@ -74,37 +66,9 @@ def shell_tables(
         rows: list[Sequence[object]] = [tuple(row) for row in zip(*lists, strict=True)]
         rows.append(tuple(overall.get(name) for name in names))
         if columns:
-            shown = [_short(name, both=columns is mates) for name in names]
+            shown = [short_name(name, both=columns is mates) for name in names]
             tables.append((title + what, shown, rows))
     return tables
-
-
-def _short(name: str, *, both: bool = False) -> str:
-    """Heading of a column; ``both``: the table has some of the anisotropic part beside others."""
-    words = {
-        "cc_equivalents": "CC_eq",
-        "cc_half": "CC½",
-        "cc_half_error": "± CC½",
-        "cc_star": "CC*",
-        "r_int": "R_int",
-        "r_meas": "R_meas",
-        "variation_over_sigma": "var/σ",
-        "n_voxels": "voxels",
-        "n_unique": "unique",
-        "n_pairs": "pairs",
-        "completeness": "compl.",
-        "multiplicity": "mult.",
-        "mean_intensity": "⟨I⟩",
-        "mean_i_over_sigma": "⟨I/σ⟩",
-        "n_friedel": "pairs",
-        "r_friedel": "R",
-        "cc_friedel": "CC",
-        "anomalous_over_sigma": "ΔI/σ",
-        "equivalents_over_sigma": "others' ΔI/σ",
-        "cc_half_anomalous": "CC½ of ΔI",
-    }
-    stem = name.removesuffix(_ANISOTROPIC)
-    return words.get(stem, stem) + (" anis." if both and stem != name else "")
 
 
 def _joined(value: object) -> object:

@@ -84,7 +84,7 @@ class HklGrid:
         checked = as_cell(cell)
         if not (np.isfinite(d_min) and d_min > 0):
             raise InputError(f"d_min must be > 0 Å, got {d_min}")
-        n_h, n_k, n_l = _checked_sampling(sampling)
+        n_h, n_k, n_l = as_sampling(sampling)
         axes = []
         for edge, n_axis in zip(checked[:3], (n_h, n_k, n_l), strict=True):
             # The largest h with |q| = 2π/d_min is a/d_min, in any cell.
@@ -185,7 +185,14 @@ class HklGrid:
         )
 
 
-def _checked_sampling(sampling: ArrayLike) -> tuple[int, int, int]:
+def as_sampling(sampling: ArrayLike) -> tuple[int, int, int]:
+    """Three voxels per reciprocal-lattice unit, from three whole numbers or one for all axes.
+
+    Raises
+    ------
+    InputError
+        If they are not whole numbers >= 1.
+    """
     try:
         values = np.broadcast_to(np.asarray(sampling, dtype=float), (3,))
         h, k, l = (int(x) for x in values)  # noqa: E741

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from offbragg.conventions import FloatArray, IntArray
 from offbragg.errors import InputError
-from offbragg.runtime import iter_chunks
+from offbragg.runtime import SILENT, Progress, iter_chunks
 from offbragg.scattering.displacements import Displacements, LowRank
 
 _TILE_ATOMS = 384  # a tile of 3×3 blocks takes 11 MB
@@ -70,6 +70,7 @@ def covariance_by_distance(
     *,
     width: float = 1.0,
     edges: ArrayLike | None = None,
+    progress: Progress = SILENT,
 ) -> CovarianceByDistance:
     r"""Average the covariance of pairs of atoms in bins of their distance, tile by tile.
 
@@ -87,6 +88,8 @@ def covariance_by_distance(
         Width of the bins [Å], from 0 to the longest distance; not used where ``edges`` is given.
     edges : array_like, shape (n_bins + 1,), optional
         Rising distances [Å]; pairs outside are left out.
+    progress : Progress, optional
+        Told of each tile of pairs.
 
     Returns
     -------
@@ -130,7 +133,10 @@ def covariance_by_distance(
     if not np.all(np.isfinite(own) & (own >= 0)):
         raise InputError("V_ii must be finite and >= 0 Å²")
     moments = {name: _Moments(len(bins) - 1) for name in _QUANTITIES}
+    n_chunks = sum(1 for _ in iter_chunks(n_atoms, _TILE_ATOMS))
+    progress.start("pairs", n_chunks * (n_chunks + 1) // 2)
     for first, second, separation, covariance in _pair_tiles(displacements, positions):
+        progress.step()
         if not np.all(np.isfinite(covariance)):
             raise InputError("covariance must be finite, got NaN or infinity")
         _add_tile(moments, bins, (separation, covariance, own[first], own[second]))

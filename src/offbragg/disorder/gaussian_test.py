@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from offbragg.conventions import TWO_PI, BoolArray, FloatArray, IntArray
+from offbragg.conventions import TWO_PI, BoolArray, ComplexArray, FloatArray, IntArray
 from offbragg.crystal.structure import AtomicStructure
 from offbragg.disorder.base import ENGINE
 from offbragg.disorder.ensemble import Ensemble
@@ -20,6 +20,7 @@ from offbragg.disorder.guinier import (
     unbiasing_factor,
 )
 from offbragg.errors import InputError
+from offbragg.runtime import SILENT, Progress
 from offbragg.scattering.displacements import as_blocks
 from offbragg.scattering.engine import Engine
 from offbragg.scattering.form_factors import compute_form_factors
@@ -65,6 +66,7 @@ def compare_gaussian(
     n_shells: int = 10,
     n_blocks: int = 20,
     engine: Engine = ENGINE,
+    progress: Progress = SILENT,
 ) -> GaussianComparison:
     r"""Compare the Guinier average of frames with the Gaussian formula for their covariance.
 
@@ -83,6 +85,8 @@ def compare_gaussian(
         For a trajectory so few that blocks are longer than its frames are correlated.
     engine : Engine
         For a lattice.
+    progress : Progress, optional
+        Told of each frame and block.
 
     Returns
     -------
@@ -105,16 +109,25 @@ def compare_gaussian(
     shells = _Shells.of(terms.q_length, n_shells)
     blocks = blocks_of_frames(shares, -(-len(frames) // n_blocks))
 
-    mean, spread = mean_and_spread(terms.amplitudes, shares)
+    progress.start("frames", 2 * len(frames) + len(blocks) + 1)
+
+    def amplitudes() -> Iterator[ComplexArray]:
+        for f in terms.amplitudes():
+            progress.step()
+            yield f
+
+    mean, spread = mean_and_spread(amplitudes, shares)
     guinier = terms.own_motion + unbiasing_factor(shares) * spread
     gaussian = terms.gaussian(frames, shares)
+    progress.step()
     rest_gaussian, rest_difference = [], []
-    left_out = averages_left_out(terms.amplitudes, shares, mean, spread, blocks)
+    left_out = averages_left_out(amplitudes, shares, mean, spread, blocks)
     for block, rest_guinier in zip(blocks, left_out, strict=True):
         kept = np.delete(np.arange(len(frames)), block)
         rest_gaussian.append(shells.means(terms.gaussian(frames[kept], shares[kept])))
         rest = shells.means(terms.own_motion + rest_guinier)
         rest_difference.append(rest - rest_gaussian[-1])
+        progress.step()
     n = len(blocks)
     unbiased = n * shells.means(gaussian) - (n - 1) * np.mean(rest_gaussian, axis=0)
     return GaussianComparison(

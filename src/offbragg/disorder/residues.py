@@ -9,11 +9,12 @@ With the displacement of residue A the mean over its atoms, weighted by occupanc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse.linalg
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from offbragg.conventions import FloatArray, IntArray
 from offbragg.crystal.structure import AtomicStructure
@@ -133,6 +134,32 @@ def named_correlations(residues: list[Residue], covariance: FloatArray) -> Resid
         chains=np.array([residue[1] for residue in residues]),
         covariance=covariance,
     )
+
+
+def labelled_correlations(labels: Sequence[str], covariance: ArrayLike) -> ResidueCorrelations:
+    """Put labels, as `ResidueCorrelations` has them, and a covariance [Å²] together again.
+
+    Raises
+    ------
+    InputError
+        If a label does not end in a number, or the covariance is not one of so many residues.
+
+    Examples
+    --------
+    >>> labelled_correlations(["A GLY 1", "A ALA 2"], [[0.1, 0.0], [0.0, 0.2]]).numbers.tolist()
+    [1, 2]
+    """
+    parts = [str(label).split() for label in labels]
+    try:
+        numbers = np.array([int(part[-1]) for part in parts], dtype=np.int64)
+        matrix = np.array(covariance, dtype=np.float64)
+    except (TypeError, ValueError, IndexError) as error:
+        raise InputError(f"residues: expected labels that end in a number, {error}") from None
+    if matrix.shape != (len(parts), len(parts)):
+        raise InputError(f"covariance must be {(len(parts),) * 2}, got {matrix.shape}")
+    # A chain may have no name.
+    chains = np.array([part[0] if len(part) > 2 else "" for part in parts])
+    return ResidueCorrelations(tuple(map(str, labels)), numbers, chains, matrix)
 
 
 def principal_motions(

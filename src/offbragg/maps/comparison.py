@@ -19,6 +19,7 @@ from offbragg.maps.shells import (
     resolution_shells,
     shell_correlation,
 )
+from offbragg.runtime import SILENT, Progress
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ def compare(
     anisotropic: bool = True,
     n_shells: int = N_SHELLS,
     shell_limits: tuple[float, float] | None = None,
+    progress: Progress = SILENT,
 ) -> Comparison:
     """Compare two maps at the hkl that both have, whatever their extents and samplings.
 
@@ -95,6 +97,8 @@ def compare(
     shell_limits : tuple of 2 float, optional
         Lowest and highest 1/d [Å⁻¹] that shells are cut between, so that tables of different
         voxels have the same rows; those of the voxels themselves where not given.
+    progress : Progress, optional
+        Told of each of four stages.
 
     Raises
     ------
@@ -112,6 +116,7 @@ def compare(
     >>> table.overall.n, round(table.overall.cc, 6), table.scale
     (6, 1.0, 0.5)
     """
+    progress.start("comparing", 4)
     check_cells_agree(a.cell, b.cell, "compare")
     grid, at_a, at_b = common_voxels(a.grid, b.grid)
     value_a, value_b = a.intensity[at_a], b.intensity[at_b]
@@ -121,9 +126,12 @@ def compare(
         limits = "" if d_min is None and d_max is None else f" between {d_max} and {d_min} Å"
         raise InputError(f"compare: expected voxels measured in both maps{limits}, found none")
     inv_d = grid.inv_d()
+    progress.step()
     if anisotropic:
         value_a = anisotropic_part(value_a, inv_d, both)
+        progress.step()
         value_b = anisotropic_part(value_b, inv_d, both)
+        progress.step()
     x = value_a[used].astype(np.float64)
     y = value_b[used].astype(np.float64)
     scale = float(divide(np.array(x @ y), np.array(y @ y)))
@@ -137,6 +145,7 @@ def compare(
     everything = np.zeros_like(shells.index)
     overall = _rows(x, y, scale, weights, everything, shells.d_max[:1], shells.d_min[-1:])
     rows = _rows(x, y, scale, weights, shells.index, shells.d_max, shells.d_min)
+    progress.step()
     return Comparison(overall[0], rows, scale, anisotropic)
 
 

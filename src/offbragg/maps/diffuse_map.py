@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from offbragg.crystal.friedel import has_inversion
 from offbragg.crystal.grid import HklGrid
 from offbragg.crystal.symmetry import as_space_group, point_rotations
 from offbragg.errors import InputError
+
+if TYPE_CHECKING:
+    import xarray
 
 _VOXEL_ARRAYS = ("intensity", "sigma", "count", "half_1", "half_2")
 
@@ -89,3 +92,24 @@ class DiffuseMap:
         """Which voxels have a value, shape ``grid.shape``."""
         measured: NDArray[np.bool_] = np.isfinite(self.intensity)
         return measured
+
+    def to_xarray(self) -> xarray.Dataset:
+        """Give the arrays as an `xarray.Dataset` of dimensions h, k, l [reciprocal-lattice units].
+
+        Variables: ``intensity`` and those of ``sigma count half_1 half_2`` that there are, not
+        copied. Attributes: ``cell space_group sampling provenance``, perhaps ``laue_group d_min``.
+
+        Raises
+        ------
+        InputError
+            If xarray is not installed.
+        """
+        from offbragg.maps.labelled_arrays import to_dataset
+
+        return to_dataset(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a table, and three sections of the anisotropic part."""
+        from offbragg.maps.notebook import map_html
+
+        return map_html(self)

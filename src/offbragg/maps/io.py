@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,24 +28,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from offbragg.crystal.grid import HklGrid
-from offbragg.errors import FormatError, InputError, MissingFileError, OffbraggError
+from offbragg.errors import InputError, MissingFileError, OffbraggError
 from offbragg.maps.diffuse_map import DiffuseMap
+from offbragg.maps.map_file import DATASETS, FORMAT_VERSION, JSON, reading
 from offbragg.maps.provenance import plain
 
-FORMAT_VERSION = 1
-
-_DATASETS = {
-    "intensity": "intensity",
-    "sigma": "intensity_errors",
-    "count": "count",
-    "half_1": "half_1",
-    "half_2": "half_2",
-}
 _GZIP_LEVEL = 1  # higher levels are several times slower for some per cent
-_CHUNK_EDGE = 64  # 64³ float32 are 1 MiB, HDF5's cache of chunks
-_DEEPEST_TABLE = 8
-_JSON = "application/json"
+_CHUNK_EDGE = 32  # a section of 500 x 500 voxels unpacks 6 % of a map; 64 take twice that
 
 
 @contextmanager
@@ -140,7 +129,7 @@ def _write_arrays(entry: Any, diffuse_map: DiffuseMap) -> None:
     group.attrs["signal"] = "intensity"
     group.attrs["axes"] = ["h", "k", "l"]
     group.attrs["sampling"] = np.array(diffuse_map.grid.sampling)
-    for field, name in _DATASETS.items():
+    for field, name in DATASETS.items():
         values = getattr(diffuse_map, field)
         if values is None:
             continue
@@ -153,7 +142,7 @@ def _write_arrays(entry: Any, diffuse_map: DiffuseMap) -> None:
             shuffle=True,
         )
         dataset.attrs["units"] = "pixels" if field == "count" else "electrons^2 or arbitrary"
-    others = [n for f, n in _DATASETS.items() if f != "intensity" and n in group]
+    others = [n for f, n in DATASETS.items() if f != "intensity" and n in group]
     if others:
         group.attrs["auxiliary_signals"] = others
     group["intensity"].attrs["long_name"] = "diffuse intensity"
@@ -218,7 +207,7 @@ def _write_step(entry: Any, name: str, step: Mapping[str, Any]) -> None:
             _write_value(group, key, value)
             continue
         _write_value(group, key, json.dumps(plain(value)))
-        group[key].attrs["content_type"] = _JSON
+        group[key].attrs["content_type"] = JSON
 
 
 def read_map(path: str | Path) -> DiffuseMap:
@@ -240,191 +229,5 @@ def read_map(path: str | Path) -> DiffuseMap:
     FormatError
         If it is no map, of a later format, damaged, or a dataset is missing or has another shape.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise MissingFileError(f"{path}: no such file")
-    try:
-        is_hdf5 = h5py.is_hdf5(path)
-        with open(path, "rb"):
-            pass
-    except OSError as error:
-        raise MissingFileError(f"{path}: cannot be opened: {error.strerror}") from None
-    if not is_hdf5:
-        raise FormatError(f"{path}: expected a map in HDF5, found another kind of file")
-    try:
-        with h5py.File(path, "r") as file:
-            return _Reader(path, file).read()
-    except FormatError:
-        raise
-    except InputError as error:
-        raise FormatError(f"{path}: {error}") from None
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise FormatError(f"{path}: damaged: {reason}") from None
-
-
-class _Reader:
-    """Reads one open file; every error names file, dataset, expected and found."""
-
-    def __init__(self, path: Path, file: Any) -> None:
-        self.path, self.file = path, file
-
-    def read(self) -> DiffuseMap:
-        self.check_version()
-        grid = self.read_grid()
-        arrays: dict[str, Any] = {
-            field: self.read_array(f"entry/map/{name}", grid.shape, required=field == "intensity")
-            for field, name in _DATASETS.items()
-        }
-        statistics: dict[str, Any] = {}
-        if "statistics" in self.file["entry"]:
-            statistics = self.read_table("entry/statistics", 0)
-        return DiffuseMap(
-            grid=grid,
-            space_group=self.read_text("entry/sample/space_group"),
-            laue_group=self.read_text("entry/sample/laue_group", required=False) or None,
-            statistics=statistics,
-            provenance=tuple(self.read_steps()),
-            **arrays,
-        )
-
-    def check_version(self) -> None:
-        version = self.file.attrs.get("offbragg_format_version")
-        if version is None:
-            raise FormatError(
-                f"{self.path}: attribute offbragg_format_version: expected {FORMAT_VERSION}, "
-                "found none: not a map of this program"
-            )
-        if not np.array_equal(version, FORMAT_VERSION):
-            raise FormatError(
-                f"{self.path}: attribute offbragg_format_version: expected {FORMAT_VERSION}, "
-                f"found {version}: a later version of the program may read it"
-            )
-
-    def item(self, name: str, kind: Any, *, required: bool = True) -> Any:
-        """A group or dataset that lies in this file itself, or None."""
-        found: Any = self.file
-        for part in name.split("/"):
-            link = found.get(part, getlink=True) if isinstance(found, h5py.Group) else None
-            if link is None:
-                if required:
-                    raise self.error(name, f"expected a {_word(kind)}, found none")
-                return None
-            if not isinstance(link, h5py.HardLink):
-                raise self.error(name, f"expected a {_word(kind)}, found a link")
-            found = found[part]
-        if not isinstance(found, kind):
-            raise self.error(name, f"expected a {_word(kind)}, found a {_word(type(found))}")
-        if isinstance(found, h5py.Dataset) and (found.external or found.is_virtual):
-            raise self.error(name, "expected a dataset in this file, found one in another")
-        return found
-
-    def error(self, name: str, text: str) -> FormatError:
-        return FormatError(f"{self.path}: /{name}: {text}")
-
-    def read_grid(self) -> HklGrid:
-        group = self.item("entry/map", h5py.Group)
-        axes = [self.numbers(f"entry/map/{axis}", 1) for axis in "hkl"]
-        cell = self.numbers("entry/sample/unit_cell", 1)
-        d_min = self.numbers("entry/map/d_min", 0, required=False)
-        sampling = group.attrs.get("sampling", np.zeros(3, dtype=np.int64))
-        if np.shape(sampling) != (3,) or np.asarray(sampling).dtype.kind not in "iu":
-            raise self.error("entry/map", f"sampling: expected 3 integers, found {sampling!r}")
-        n_h, n_k, n_l = (int(x) for x in sampling)
-        return HklGrid(
-            cell,
-            axes[0],
-            axes[1],
-            axes[2],
-            (n_h, n_k, n_l),
-            None if d_min is None else float(d_min),
-        )
-
-    def numbers(self, name: str, n_dimensions: int, *, required: bool = True) -> Any:
-        dataset = self.item(name, h5py.Dataset, required=required)
-        if dataset is None:
-            return None
-        if dataset.ndim != n_dimensions or dataset.dtype.kind not in "iuf":
-            raise self.error(
-                name,
-                f"expected numbers in {n_dimensions} dimensions, found {dataset.dtype} in "
-                f"{dataset.ndim}",
-            )
-        return dataset[()].astype(np.float64)
-
-    def read_array(
-        self, name: str, shape: tuple[int, int, int], *, required: bool
-    ) -> NDArray[Any] | None:
-        dataset = self.item(name, h5py.Dataset, required=required)
-        if dataset is None:
-            return None
-        wanted = "iu" if name.endswith("count") else "iuf"
-        if dataset.shape != shape or dataset.dtype.kind not in wanted:
-            raise self.error(
-                name,
-                f"expected {'integers' if wanted == 'iu' else 'numbers'} of shape {shape}, found "
-                f"{dataset.dtype} of shape {dataset.shape}",
-            )
-        values: NDArray[Any] = dataset[()]
-        if wanted == "iu":
-            return values
-        # The machine's own byte order, single precision unless the file has double.
-        return values.astype(np.float64 if values.dtype.itemsize == 8 else np.float32, copy=False)
-
-    def read_text(self, name: str, *, required: bool = True) -> str:
-        dataset = self.item(name, h5py.Dataset, required=required)
-        if dataset is None:
-            return ""
-        if not h5py.check_string_dtype(dataset.dtype) or dataset.shape != ():
-            raise self.error(name, f"expected a text, found {dataset.dtype} of {dataset.shape}")
-        return str(dataset.asstr()[()])
-
-    def read_table(self, name: str, depth: int) -> dict[str, Any]:
-        if depth > _DEEPEST_TABLE:
-            raise self.error(name, f"expected at most {_DEEPEST_TABLE} groups inside each other")
-        group = self.item(name, h5py.Group)
-        table: dict[str, Any] = {}
-        for key in group:
-            inner = f"{name}/{key}"
-            item = self.item(inner, h5py.Group | h5py.Dataset)
-            if isinstance(item, h5py.Group):
-                table[key] = self.read_table(inner, depth + 1)
-            elif h5py.check_string_dtype(item.dtype):
-                values = item.asstr()[()]
-                table[key] = values if isinstance(values, str) else values.tolist()
-            elif item.shape is None:
-                table[key] = None
-            elif item.dtype.kind in "biuf":
-                table[key] = item[()].tolist()
-            else:
-                raise self.error(inner, f"expected numbers or text, found {item.dtype}")
-        return table
-
-    def read_steps(self) -> Iterator[dict[str, Any]]:
-        names = [x for x in self.file["entry"] if x.startswith("process_")]
-        for name in sorted(names, key=_step_number):
-            group = self.item(f"entry/{name}", h5py.Group)
-            step: dict[str, Any] = {}
-            for key in group:
-                inner = f"entry/{name}/{key}"
-                text = self.read_text(inner)
-                if group[key].attrs.get("content_type") == _JSON:
-                    step[key] = self.parse(inner, json.loads, text)
-                else:
-                    step[key] = text
-            yield step
-
-    def parse(self, name: str, parser: Callable[[str], Any], text: str) -> Any:
-        try:
-            return parser(text)
-        except (ValueError, RecursionError):
-            raise self.error(name, f"expected JSON, found {text[:40]!r}") from None
-
-
-def _step_number(name: str) -> tuple[int, str]:
-    digits = name.removeprefix("process_")
-    return (int(digits) if digits.isascii() and digits.isdigit() else 0, name)
-
-
-def _word(kind: Any) -> str:
-    return "dataset" if kind is h5py.Dataset else "group"
+    with reading(path) as reader:
+        return reader.read()

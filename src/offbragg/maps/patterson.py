@@ -16,6 +16,7 @@ from offbragg.errors import InputError
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.maps.provenance import make_step
 from offbragg.maps.shells import isotropic_shells, shell_mean
+from offbragg.runtime import SILENT, Progress
 
 HOLES = ("zero", "mean", "neighbours")
 FRIEDEL = ("fill", "measured")
@@ -115,7 +116,11 @@ class DeltaPdf:
         return np.stack(axes, axis=-1) @ self.cell.orth_matrix.T
 
 
-def compute_delta_pdf(diffuse_map: DiffuseMap, options: DeltaPdfOptions | None = None) -> DeltaPdf:
+def compute_delta_pdf(
+    diffuse_map: DiffuseMap,
+    options: DeltaPdfOptions | None = None,
+    progress: Progress = SILENT,
+) -> DeltaPdf:
     r"""Transform a map to real space, by one fast Fourier transform.
 
     .. math:: \Delta P(\mathbf r) = \frac{1}{V n_a n_b n_c} \sum_{\mathbf h} I(\mathbf h)\,
@@ -149,6 +154,8 @@ def compute_delta_pdf(diffuse_map: DiffuseMap, options: DeltaPdfOptions | None =
         q_max that of ``d_min``, else of the outermost voxel with a value.
         ``oversampling`` makes the grid this many times finer than the intensity asks for, which
         interpolates. ``extent`` [cells], one number or three, keeps separations up to it.
+    progress : Progress, optional
+        Told of each of four stages.
 
     Returns
     -------
@@ -179,21 +186,26 @@ def compute_delta_pdf(diffuse_map: DiffuseMap, options: DeltaPdfOptions | None =
     ((9, 3, 3), 0.0405, [-0.889, 0.889])
     """
     options = options or DeltaPdfOptions()
+    progress.start("delta-PDF", 4)
     grid, given = _centred(diffuse_map)
     intensity = _friedel_mean(given) if options.friedel == "fill" else given
     used, has_value = grid.within(options.d_min, options.d_max), np.isfinite(intensity)
     wanted = has_value & used
     if not wanted.any():
         raise InputError("map must have a measured voxel within d_min and d_max, got none")
+    progress.step()
     # Holes at the limits are filled from voxels beyond them, which are measured as well.
     filled = _filled(intensity, wanted, grid, options)
+    progress.step()
     valued = np.isfinite(filled) & used
     if options.subtract_mean:
         filled = filled - _shell_means(intensity, wanted, grid)
         valued &= np.isfinite(filled)
     prepared = np.where(valued, filled, 0.0) * _window(grid, valued, options)
     prepared = (prepared + prepared[::-1, ::-1, ::-1]) / 2
+    progress.step()
     values, axes = _transform(prepared, grid, options)
+    progress.step()
     step = make_step(
         "delta-pdf",
         options,

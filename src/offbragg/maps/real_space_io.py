@@ -6,18 +6,19 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import gemmi
 import h5py
 import numpy as np
 
+from offbragg.crystal.cell import Cell
 from offbragg.errors import InputError
-from offbragg.maps.io import FORMAT_VERSION, _create_group, _write_step, replace_when_done
+from offbragg.maps.formats.ccp4 import write_volume
+from offbragg.maps.io import _create_group, _write_step, replace_when_done
+from offbragg.maps.map_file import FORMAT_VERSION
 from offbragg.maps.patterson import DeltaPdf
 from offbragg.maps.provenance import plain
 
 # Steps of an axis differ by less than this share of one.
 _UNEVEN = 1e-6
-_START_WORDS = (5, 6, 7)  # of the CCP4 header: node of the first column, row and section
 
 
 def write_delta_pdf(path: str | Path, delta_pdf: DeltaPdf) -> Path:
@@ -76,24 +77,16 @@ def writer_for(path: Path) -> Callable[[Path, DeltaPdf], None]:
 def _write_ccp4(path: Path, delta_pdf: DeltaPdf) -> None:
     axes = (delta_pdf.x, delta_pdf.y, delta_pdf.z)
     a, b, c, *angles = delta_pdf.cell
-    edges, starts = [], []
+    step_edges, first = [], []
     for name, axis, edge in zip("xyz", axes, (a, b, c), strict=True):
         steps = np.diff(axis)
         step = float(np.mean(steps)) if len(steps) else 1.0
         if np.any(np.abs(steps - step) > _UNEVEN * step):
             raise InputError(f"{name} of the ΔPDF must rise by even steps to be written as CCP4")
-        edges.append(len(axis) * step * edge)
-        starts.append(round(float(axis[0]) / step))
-    ccp4 = gemmi.Ccp4Map()
-    ccp4.grid = gemmi.FloatGrid(
-        np.asarray(delta_pdf.values, dtype=np.float32),
-        gemmi.UnitCell(edges[0], edges[1], edges[2], angles[0], angles[1], angles[2]),
-        gemmi.SpaceGroup("P 1"),
-    )
-    ccp4.update_ccp4_header()
-    for word, start in zip(_START_WORDS, starts, strict=True):
-        ccp4.set_header_i32(word, start)
-    ccp4.write_ccp4_map(str(path))
+        step_edges.append(step * edge)
+        first.append(round(float(axis[0]) / step))
+    step_cell = Cell(step_edges[0], step_edges[1], step_edges[2], *angles)
+    write_volume(path, delta_pdf.values, step_cell, first)
 
 
 def _write_hdf5(path: Path, delta_pdf: DeltaPdf) -> None:

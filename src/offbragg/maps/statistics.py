@@ -26,6 +26,7 @@ from offbragg.maps.shells import (
     resolution_shells,
     shell_of,
 )
+from offbragg.runtime import SILENT, Progress
 
 Tables = dict[str, dict[str, Any]]
 
@@ -37,7 +38,9 @@ _NOTES = {
 }
 
 
-def statistics(diffuse_map: DiffuseMap, n_shells: int = N_SHELLS) -> Mapping[str, Any]:
+def statistics(
+    diffuse_map: DiffuseMap, n_shells: int = N_SHELLS, progress: Progress = SILENT
+) -> Mapping[str, Any]:
     r"""Tell how well a map agrees with itself under its group, overall and by shell.
 
     That is the Laue group, or the point group where a map is merged with Friedel mates apart.
@@ -81,6 +84,8 @@ def statistics(diffuse_map: DiffuseMap, n_shells: int = N_SHELLS) -> Mapping[str
     diffuse_map : DiffuseMap
     n_shells : int
         Shells of equal volume. A merged map's stored table keeps its own.
+    progress : Progress, optional
+        Told of each of three stages.
 
     Returns
     -------
@@ -105,13 +110,18 @@ def statistics(diffuse_map: DiffuseMap, n_shells: int = N_SHELLS) -> Mapping[str
     merged = diffuse_map.laue_group is not None
     if merged and "overall" in diffuse_map.statistics:
         return dict(diffuse_map.statistics)
+    progress.start("statistics", 3)
     laue_group = diffuse_map.laue_group or laue_symbol(diffuse_map.space_group)
     observations = gather_observations(
         [diffuse_map], laue_group, rotations=point_rotations(laue_group)
     )
+    progress.step()
     pairs = friedel_pairs(observations, laue_group, diffuse_map.space_group)
+    progress.step()
     kind = "merged" if merged else kind_of(diffuse_map)
-    return tabulate(observations, pairs, laue_group, diffuse_map.grid.d_min, kind, n_shells)
+    made = tabulate(observations, pairs, laue_group, diffuse_map.grid.d_min, kind, n_shells)
+    progress.step()
+    return made
 
 
 def friedel_pairs(observations: Observations, group: str, space_group: str) -> FriedelPairs:

@@ -20,6 +20,7 @@ from offbragg.maps.equivalents import gather_observations
 from offbragg.maps.provenance import make_step
 from offbragg.maps.sphere import fill_sphere, grid_nodes
 from offbragg.maps.statistics import friedel_pairs, kind_of, tabulate
+from offbragg.runtime import SILENT, Progress
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ def merge(
     maps: DiffuseMap | Sequence[DiffuseMap],
     laue_group: str | None = None,
     friedel: str = "merged",
+    progress: Progress = SILENT,
 ) -> MergeResult:
     r"""Average equivalent voxels of one or more maps and fill the full sphere with the means.
 
@@ -71,6 +73,8 @@ def merge(
         equivalents are those of the point group, which is that of a given space group without
         inversion, else that of the first map's space group where its Laue group is the one given,
         else the proper rotations of the group.
+    progress : Progress, optional
+        Told of each of four stages.
 
     Returns
     -------
@@ -107,13 +111,18 @@ def merge(
         and len(point_rotations(merged_by[0])) == len(group.rotations)
     ):
         return MergeResult(listed[0], listed[0].statistics)
+    progress.start("merging", 4)
     observations = gather_observations(listed, wanted, rotations=group.rotations)
+    progress.step()
     pairs = friedel_pairs(observations, group.symbol, listed[0].space_group)
+    progress.step()
     d_min = _common_d_min(listed)
     kind = "computed" if all(kind_of(x) == "computed" for x in listed) else "observed"
     tables = tabulate(observations, pairs, group.symbol, d_min, kind)
+    progress.step()
     kept = dict(listed[0].statistics) if len(listed) == 1 else {}
     result = fill_sphere(observations, group.rotations, d_min, np.result_type(*_dtypes(listed)))
+    progress.step()
     step = make_step(
         "merge",
         {

@@ -10,16 +10,14 @@ planes leave empty count as nodes; those that the centring leaves out do not.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from offbragg.conventions import BoolArray, FloatArray
+from offbragg.conventions import FloatArray
 from offbragg.crystal.cell import Cell
-from offbragg.crystal.symmetry import space_group_operations
+from offbragg.crystal.centring import allowed_nodes
 from offbragg.errors import InputError
 
 #: Words for the unit of the radius.
@@ -113,6 +111,10 @@ def kernel_numbers(
     spacing = 2 * (0.5 + span - reach)
     safe = 1.0 - reach if span == 0 else 0.0
     nodes = allowed_nodes(space_group)
+    if len(nodes) > _LARGEST_MODULUS:
+        raise InputError(
+            f"space group {space_group!r}: its centring has parts of 1/{len(nodes)}, too fine"
+        )
     bits = sum(1 << int(bit) for bit in np.flatnonzero(nodes))
     six = six_numbers(metric)
     return (
@@ -147,32 +149,6 @@ def check_reach(reach: float, name: str, given: str) -> None:
             f"{name} must reach less than 1.45 reciprocal-lattice units along each axis, "
             f"got {given}, {reach:.2f} units"
         )
-
-
-def allowed_nodes(space_group: object) -> BoolArray:
-    """Tell which nodes the centring leaves, by hkl modulo n.
-
-    Returns
-    -------
-    ndarray, shape (n, n, n), bool
-        n = 1 for primitive lattices, 2 for A, B, C, I, F, 3 for R in hexagonal axes.
-
-    Examples
-    --------
-    >>> allowed_nodes("I 2 3").tolist()
-    [[[True, False], [False, True]], [[False, True], [True, False]]]
-    """
-    operations = space_group_operations(space_group)
-    pure = np.all(operations.rotations == np.eye(3, dtype=np.int64), axis=(1, 2))
-    translations = operations.translations[pure]
-    denominators = [Fraction(x).limit_denominator(24).denominator for x in translations.ravel()]
-    n = math.lcm(*denominators)
-    if n > _LARGEST_MODULUS:
-        raise InputError(f"space group {space_group!r}: its centring has parts of 1/{n}, too fine")
-    hkl = np.stack(np.meshgrid(*[np.arange(n)] * 3, indexing="ij"), axis=-1)
-    phase = hkl @ translations.T
-    allowed: BoolArray = np.all(np.abs(phase - np.rint(phase)) < 1e-6, axis=-1)
-    return allowed
 
 
 def bragg_distance(

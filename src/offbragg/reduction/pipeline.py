@@ -25,6 +25,7 @@ from offbragg.reduction.image_tasks import ImageTask, in_batches, list_tasks
 from offbragg.reduction.options import MapOptions
 from offbragg.reduction.photons import as_asked
 from offbragg.reduction.spot_mask import SpotMask
+from offbragg.reduction.sweep_summary import summarise_sweep
 from offbragg.reduction.voxelize import (
     Accumulator,
     Oversampling,
@@ -205,6 +206,7 @@ def map_provenance(run: ImageRun) -> dict[str, Any]:
         **({"spot_shapes": _shapes(run)} if run.shapes else {}),
         inputs={name: hash_file(name) for name in names},
         images=images,
+        sweeps=[summarise_sweep(e, stills=options.is_still(n)) for n, e in enumerate(experiments)],
     )
 
 

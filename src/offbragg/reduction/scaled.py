@@ -78,9 +78,13 @@ class ScaledObservations:
     is_outlier: BoolArray
     error_model: ErrorModel
 
-    def r_meas(self) -> float:
-        r"""Redundancy-independent R: ``Σ √(n/(n−1)) |I − ⟨I⟩| / Σ I``, outliers left out."""
-        return _r_meas(self.intensity, self.weight, self.orbit, ~self.is_outlier)
+    def r_meas(self, where: BoolArray | None = None) -> float:
+        r"""Redundancy-independent R: ``Σ √(n/(n−1)) |I − ⟨I⟩| / Σ I``, outliers left out.
+
+        Over all observations, or over some (n,), whole orbits.
+        """
+        used = ~self.is_outlier if where is None else where & ~self.is_outlier
+        return _r_meas(self.intensity, self.weight, self.orbit, used)
 
 
 def scale_observations(

@@ -18,6 +18,7 @@ from offbragg.reduction.observations import OFFSETS, Observations, Wedges
 from offbragg.reduction.passages import join_passages
 from offbragg.reduction.scaled import ScaledObservations, scale_observations
 from offbragg.reduction.scaling import fit_scaling
+from offbragg.reduction.scaling_curves import scaling_curves, scaling_shells
 from offbragg.reduction.scaling_model import Scaling, ScalingData
 from offbragg.reduction.standard_scaling import ScalingOptions, standard_corrections
 from offbragg.runtime import SILENT, Progress
@@ -83,7 +84,10 @@ def scale_to_map(
         "converged": scaling.converged,
     }
     made = map_of(observations, scaled)
-    step = make_step("scale", settings, figures=figures)
+    step = make_step(
+        "scale", settings, figures=figures, curves=scaling_curves(scaling, data),
+        shells=scaling_shells(before, scaled, data.columns["inv_d"]),
+    )  # fmt: skip
     return ScaledMap(replace(made, provenance=(*made.provenance, step)), scaling, figures)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offbragg.conventions import BoolArray, FloatArray, IntArray
-from offbragg.reduction.bragg_mask import allowed_nodes
+from offbragg.crystal.centring import allowed_nodes
 from offbragg.reduction.experiment import Experiment
 from offbragg.reduction.pixel_table import Float32Array, PixelTable
 from offbragg.runtime import iter_chunks

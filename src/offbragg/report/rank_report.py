@@ -8,6 +8,7 @@ from pathlib import Path
 from offbragg.inference.ranking import RankedModel
 from offbragg.plotting import draw_ranking
 from offbragg.report.page import Page
+from offbragg.report.result_findings import ranking_findings
 
 
 def ranking_table(ranked: Sequence[RankedModel]) -> tuple[list[str], list[tuple[object, ...]]]:
@@ -28,16 +29,8 @@ def ranking_table(ranked: Sequence[RankedModel]) -> tuple[list[str], list[tuple[
     return heads, rows
 
 
-def write_ranking_report(path: str | Path, ranked: Sequence[RankedModel]) -> None:
-    """Write the outcome of `rank_models` as one HTML page.
-
-    Parameters
-    ----------
-    path : str or Path
-    ranked : sequence of RankedModel
-        In the order in which they are shown.
-    """
-    page = Page("offbragg: models ranked by what they predict")
+def add_ranking(page: Page, ranked: Sequence[RankedModel]) -> None:
+    """Add a ranking to a page: who is first, a figure, the table, the models."""
     first = ranked[0]
     page.heading("Which model")
     page.text(
@@ -50,17 +43,38 @@ def write_ranking_report(path: str | Path, ranked: Sequence[RankedModel]) -> Non
         "Correlation of the anisotropic parts of map and model over voxels that each model was not "
         "fitted to, with standard errors; open: of the fit to all voxels; grey: of the same model "
         "on a wrongly indexed map, where that was asked for.",
+        "Bars of the models' correlations with held-out voxels; the numbers are in the table",
     )
     page.table(
         *ranking_table(ranked),
-        "Errors of CC, and of differences of CC between models on the same voxels, are those of "
-        "the jackknife over blocks of hkl.",
-    )
-    page.text(
-        "CC fitted above CC held out: what the model's freedom fits by chance. CC null: what the "
-        "same freedom finds in a map that has nothing to do with the structure; a CC that is not "
-        "clearly above it says nothing."
+        "Models, in their order",
+        {
+            "numbers": "that were refined",
+            "CC held out": "correlation of the anisotropic parts of map and model over voxels that "
+            "the model was not fitted to",
+            "±": "standard error, of a CC or of a difference on the same voxels, by the jackknife "
+            "over blocks of hkl",
+            "CC fitted": "the same over voxels that it was fitted to: what is above CC held out "
+            "was fitted by chance",
+            "CC null": "what the same freedom finds in a wrongly indexed map: a CC that is not "
+            "clearly above it says nothing",
+        },
+        even=True,
     )
     page.heading("The fitted models")
     page.table(("name", "model"), [(x.name, repr(x.model)) for x in ranked])
+
+
+def write_ranking_report(path: str | Path, ranked: Sequence[RankedModel]) -> None:
+    """Write the outcome of `rank_models` as one HTML page.
+
+    Parameters
+    ----------
+    path : str or Path
+    ranked : sequence of RankedModel
+        In the order in which they are shown.
+    """
+    page = Page("offbragg: models ranked by what they predict")
+    page.findings(ranking_findings(ranked))
+    add_ranking(page, ranked)
     page.write(path)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from offbragg.errors import InputError
+from offbragg.runtime import SILENT, Progress
 
 METHODS = ("auto", "splat", "pair-nufft", "gemm", "one-phonon", "sampled", "direct")
 ALTLOCS = ("together", "exclusive")
@@ -35,6 +36,8 @@ class Engine:
         altlocs of one residue never coexist, and the disorder of their occupation is added.
     n_samples, seed : int
         Draws of "sampled" and where they start.
+    progress : Progress
+        Told of each transform or draw on a lattice.
     """
 
     method: str = "auto"
@@ -44,6 +47,7 @@ class Engine:
     altlocs: str = "together"
     n_samples: int = 1000
     seed: int = 0
+    progress: Progress = field(default=SILENT, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:

@@ -171,6 +171,7 @@ def sampled_on_lattice(
         factor = factor_of(displacements.dense(n_atoms))
     total, squares = np.zeros(lattice.shape), np.zeros(lattice.shape)
     still = np.zeros((n_atoms, 3, 3))
+    engine.progress.start("samples", engine.n_samples)
     for _ in range(engine.n_samples):
         moved = scatterers.positions + draw_displacements(factor, 1, rng)[0]
         f = structure_factors_on_lattice(lattice, moved, *atoms, still, _SAMPLE_TOLERANCE)
@@ -178,6 +179,7 @@ def sampled_on_lattice(
         values = f.real**2 + f.imag**2
         total += values
         squares += values**2
+        engine.progress.step()
     n = engine.n_samples
     mean = total / n
     spread = np.sqrt(np.maximum(squares / n - mean**2, 0.0) / max(n - 1, 1))

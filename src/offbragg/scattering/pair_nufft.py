@@ -302,11 +302,12 @@ class PairNufft:
             # Two real sums in one transform: the even part of Σ (s₁ + i s₂) e^{iq·r}.
             jobs = range(0, len(nodes), 2)
             plans = self._plans(1, batch, len(jobs))
-
+            self.engine.progress.start("transforms", len(jobs))
             inputs = map(_packer(table, self._precision[1]), jobs)
             for m, modes in zip(jobs, _in_turns(inputs, plans), strict=True):
                 second = functions[min(m + 1, len(nodes) - 1)]
                 _kernels.add_even_part(total, modes, self._q_squared, functions[m], second, step)
+                self.engine.progress.step()
         return total
 
     def _gathered(

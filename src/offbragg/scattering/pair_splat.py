@@ -274,6 +274,8 @@ class PairSplat:
         tables = self._tables()
         even = np.zeros(lattice.shape)
         odd = np.zeros(lattice.shape if s.wavelength is not None else (0, 0, 0))
+        n_slabs = sum(1 for _ in self._slabs())
+        self.engine.progress.start("transforms", len(self.basis.members) * n_slabs)
         for number, member in enumerate(self.basis.members):
             for group, along_x in self._transformed(number, add):
                 factor = np.exp(0.5 * group.plan.blur * self._table_axis)
@@ -309,6 +311,7 @@ class PairSplat:
                 used[index] = True
             for group, grid, spectrum in zip(self.groups, grids, spectra, strict=True):
                 group.plan.transform_rows(grid, spectrum, rows.start)
+            self.engine.progress.step()
         for group, spectrum, is_used in zip(self.groups, spectra, used, strict=True):
             if is_used:
                 yield group, group.plan.along_x(spectrum)

@@ -1,0 +1,64 @@
+// Questions to the server. Numbers come as plain float32, and in a header what they are.
+
+const status = document.getElementById("status");
+const kept = new Map();
+const KEEP = 48;
+let waiting = 0;
+
+async function ask(path) {
+  waiting += 1;
+  document.body.ariaBusy = "true";
+  status.textContent = "working…";
+  status.className = "";
+  try {
+    const answer = await fetch(path);
+    if (!answer.ok) {
+      const text = await answer.text();
+      let reason = text;
+      try { reason = JSON.parse(text).error; } catch { /* plain text */ }
+      throw new Error(reason);
+    }
+    return answer;
+  } catch (error) {
+    status.dataset.failed = "1";
+    status.textContent = error.message;
+    status.className = "error";
+    throw error;
+  } finally {
+    waiting -= 1;
+    if (waiting === 0 && !status.dataset.failed) status.textContent = "";
+    if (waiting === 0) {
+      delete status.dataset.failed;
+      document.body.ariaBusy = "false";
+    }
+  }
+}
+
+// Answers are kept: turning back shows a section at once.
+function remember(path, make) {
+  if (!kept.has(path)) {
+    kept.set(path, make().catch((error) => { kept.delete(path); throw error; }));
+    if (kept.size > KEEP) kept.delete(kept.keys().next().value);
+  }
+  return kept.get(path);
+}
+
+export const json = (path) => remember(path, async () => (await ask(path)).json());
+
+export const numbers = (path) => remember(path, async () => {
+  const answer = await ask(path);
+  const about = JSON.parse(answer.headers.get("x-about"));
+  return { values: new Float32Array(await answer.arrayBuffer()), about };
+});
+
+let plotly = null;
+export function loadPlotly() {
+  plotly ??= new Promise((done, fail) => {
+    const script = document.createElement("script");
+    script.src = "plotly.min.js";
+    script.onload = () => done(window.Plotly);
+    script.onerror = () => fail(new Error("plotly.min.js cannot be loaded"));
+    document.head.append(script);
+  });
+  return plotly;
+}
