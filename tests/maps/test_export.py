@@ -212,7 +212,7 @@ def test_other_endings_are_named_and_nothing_is_left(tmp_path, name):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("ending", [*READABLE, "vts"])
+@pytest.mark.parametrize("ending", [*READABLE, "vts", "vtk"])
 def test_a_folder_that_is_missing_is_named(tmp_path, ending):
     with pytest.raises(MissingFileError, match=r"folder .*nowhere does not exist"):
         export_map(made(), tmp_path / "nowhere" / f"a.{ending}")

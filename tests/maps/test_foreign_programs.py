@@ -139,11 +139,11 @@ def test_mrcfile_finds_a_valid_volume(tmp_path, ending, capsys):
 
 
 @settings(deadline=None, derandomize=True, max_examples=10)
-@given(one=maps)
-def test_pyvista_finds_every_voxel_in_its_place(tmp_path_factory, one):
+@given(one=maps, ending=st.sampled_from(["vts", "vtk"]))
+def test_pyvista_finds_every_voxel_in_its_place(tmp_path_factory, one, ending):
     import pyvista
 
-    read = pyvista.read(export_map(one, tmp_path_factory.mktemp("vtk") / "a.vts"))
+    read = pyvista.read(export_map(one, tmp_path_factory.mktemp("vtk") / f"a.{ending}"))
     assert read.dimensions == one.grid.shape
     hkl = np.stack([x.ravel(order="F") for x in np.moveaxis(one.grid.hkl(), -1, 0)], axis=1)
     assert_allclose(read.points, hkl @ one.cell.frac_matrix, atol=1e-12)

@@ -85,7 +85,7 @@ def test_bins_shells_and_limits():
 def test_a_crystal_that_moves_together_has_halos():
     peptide = make_peptide("GAS", u=0.1)
     grid = HklGrid.from_resolution(peptide.cell, 3.0, (3, 3, 3))
-    model = LiquidLike(0.3, 8.0, coherence="crystal")
+    model = LiquidLike(0.3, 8.0, coherence="crystal", order=1)
     (halo,) = node_halos(simulate(peptide, model, grid))
     near, far = halo.mean[0], halo.mean[-1]
     assert halo.distance[0] == 0

@@ -1,5 +1,6 @@
 """Style and files of figures: sizes, text as text, nothing global, nothing half written."""
 
+import itertools
 import xml.etree.ElementTree as ET
 
 import matplotlib as mpl
@@ -49,7 +50,7 @@ def test_labels_of_resolution_do_not_overlap():
         figure.draw_without_rendering()
     boxes = [x.get_window_extent() for x in figure.axes[0].get_xticklabels()]
     assert len(boxes) >= 4
-    for left, right in zip(boxes, boxes[1:], strict=False):
+    for left, right in itertools.pairwise(boxes):
         assert left.x1 < right.x0
 
 
@@ -125,7 +126,7 @@ def test_other_endings_are_refused(tmp_path, name, found):
 
 
 def test_what_cannot_be_written_leaves_nothing(tmp_path):
-    with pytest.raises(MissingFileError, match="folder .* does not exist"):
+    with pytest.raises(MissingFileError, match=r"folder .* does not exist"):
         save_figure(new_figure(1, 1), tmp_path / "none" / "x.pdf")
     with pytest.raises(InputError, match="dpi must be >= 1, got 0"):
         save_figure(new_figure(1, 1), tmp_path / "x.png", dpi=0)

@@ -64,8 +64,8 @@ def export(
 ) -> Outcome:
     """Write a map for other programs; the ending of the name says how.
 
-    .mtz: gemmi, reciprocalspaceship, CCP4. .ccp4 .mrc .map: ChimeraX, PyMOL, Coot. .vts: ParaView.
-    .npz: NumPy. .hkl .txt .csv: lines of h k l I. docs/files.md tells what each holds.
+    .mtz: gemmi, reciprocalspaceship, CCP4. .ccp4 .mrc .map: ChimeraX, PyMOL, Coot. .vts .vtk:
+    ParaView. .npz: NumPy. .hkl .txt .csv: lines of h k l I. docs/files.md tells what each holds.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ from offbragg.maps.formats.ccp4 import MISSING, write_ccp4
 from offbragg.maps.formats.hkl_text import write_csv, write_hkl
 from offbragg.maps.formats.mtz import write_mtz
 from offbragg.maps.formats.numpy_archive import write_npz
-from offbragg.maps.formats.vtk import write_vts
+from offbragg.maps.formats.vtk import write_vtk, write_vts
 from offbragg.maps.io import replace_when_done
 
 
@@ -21,12 +21,12 @@ def export_map(diffuse_map: DiffuseMap, path: str | Path, *, missing: str | None
     ============================  =============================================================
     ``.mtz``                      reflections of a supercell, in P 1: H = h times sampling
     ``.ccp4`` ``.mrc`` ``.map``   volume in the shape of reciprocal space, 1 Å for 0.01 Å⁻¹
-    ``.vts``                      VTK, points at h a* + k b* + l c* [Å⁻¹]
+    ``.vts`` ``.vtk``             VTK, points at h a* + k b* + l c* [Å⁻¹]
     ``.npz``                      NumPy arrays; nothing is lost
     ``.hkl`` ``.txt`` ``.csv``    lines of h k l, intensity, sigma, count
     ============================  =============================================================
 
-    `offbragg.import_map` reads all of them but ``.vts``.
+    `offbragg.import_map` reads all of them but VTK.
 
     Parameters
     ----------
@@ -83,6 +83,7 @@ _WRITERS: dict[str, Callable[[Path, DiffuseMap], None]] = {
     ".mrc": write_ccp4,
     ".map": write_ccp4,
     ".vts": write_vts,
+    ".vtk": write_vtk,
     ".npz": write_npz,
     ".hkl": write_hkl,
     ".txt": write_hkl,

@@ -150,10 +150,7 @@ def save_figure(figure: Figure, path: str | Path, dpi: int = 300) -> None:
 def label_resolution(ax: Axes) -> None:
     """Resolutions in Å along an axis of 1/d, round ones that do not come too close."""
     low, high = ax.get_xlim()
-    figure, spec = ax.get_figure(root=True), ax.get_subplotspec()
-    n_columns = 1 if spec is None else spec.get_gridspec().ncols
-    width = figure.get_figwidth() / n_columns / text_scale() if figure else _TICK_APART
-    apart = (high - low) * min(0.25, _TICK_APART / width)
+    apart = (high - low) * min(0.25, _TICK_APART * text_scale() / width_of(ax))
     kept: list[float] = []
     for d in _RESOLUTIONS:
         if max(low, 0.0) <= 1 / d <= high and (not kept or 1 / d - 1 / kept[-1] >= apart):
@@ -161,6 +158,14 @@ def label_resolution(ax: Axes) -> None:
     ax.set_xticks([1 / d for d in kept], [f"{d:g}" for d in kept])
     ax.set_xlim(low, high)
     ax.set_xlabel("resolution d (Å), equal steps of 1/d")
+
+
+def width_of(ax: Axes) -> float:
+    """Width [inch] that axes have in their figure, with all that stands around them."""
+    figure, spec = ax.get_figure(root=True), ax.get_subplotspec()
+    if figure is None or spec is None:
+        return SINGLE_COLUMN
+    return float(figure.get_figwidth()) / spec.get_gridspec().ncols
 
 
 def add_legend(ax: Axes, title: str | None = None) -> None:

@@ -13,7 +13,7 @@ from offbragg.errors import InputError
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.maps.radial import radial_profile
 from offbragg.maps.section import PLANES, Section, take_section
-from offbragg.plotting.canvas import MISSING, new_figure, text_scale
+from offbragg.plotting.canvas import MISSING, new_figure, text_scale, width_of
 from offbragg.plotting.contrast import CONTRASTS, colour_scale
 from offbragg.plotting.units import common_unit, intensity_unit
 from offbragg.runtime import SILENT, Progress
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
 _IN_A_ROW = 3
-_LEAST_PANEL = 2.1  # inch, in text of 10 points
+_LEAST_PANEL, _WIDE_PANEL = 2.1, 3.0  # inch, in text of 10 points
 _MANY_NODES = 5000  # more would make a vector file large
 _SCREEN_WIDTH = 4.4  # inch, a map
 # Heights and widths [inch, text of 10 points] of what is around a section.
-_BESIDE, _AROUND, _BAR = 0.85, 0.95, 0.8
+_BESIDE, _AROUND, _BAR, _LINE = 0.85, 0.95, 0.8, 0.18
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,8 @@ def sections_height(panels: Sequence[Panel], width: float, n_columns: int, share
         ratios.append(float(np.ptp(y) or 1.0) / float(np.ptp(x) or np.ptp(y) or 1.0))
     n_rows = -(-len(panels) // n_columns)
     n_bars = 1 if shared else n_rows
-    return n_rows * (each * min(max(ratios), 2.0) + _AROUND * scale) + n_bars * _BAR * scale
+    bar = _BAR if shared or width / n_columns >= _WIDE_PANEL * scale else _BAR + _LINE
+    return n_rows * (each * min(max(ratios), 2.0) + _AROUND * scale) + n_bars * bar * scale
 
 
 def draw_panels(
@@ -239,7 +240,7 @@ def _draw_nodes(ax: Axes, panel: Panel) -> None:
     x, y = x[inside], y[inside]
     spacing = float(np.min(np.linalg.norm(section.vectors[:2], axis=1)))
     span = float(np.ptp(section.coordinates()[0]) or spacing)
-    points = 72 * ax.get_figure(root=True).get_figwidth() * 0.7 * spacing / span  # type: ignore[union-attr]
+    points = 72 * 0.7 * width_of(ax) * spacing / span
     ax.plot(
         x, y, "o", markersize=float(np.clip(0.3 * points, 0.5, 4.0)), markerfacecolor="none",
         markeredgecolor="black", markeredgewidth=0.3, linestyle="", rasterized=len(x) > _MANY_NODES,
@@ -274,13 +275,16 @@ def _colour_bar(
     beyond = bool(np.any(values < mesh.norm.vmin)), bool(np.any(values > mesh.norm.vmax))
     extend = {(False, False): "neither", (True, False): "min", (False, True): "max"}
     what = "anisotropic intensity" if options.anisotropic else "intensity"
+    # A label that is wider than its map would run into the next one.
+    width = width_of(axes[0])
+    gap = " " if len(axes) > 1 or width >= _WIDE_PANEL * text_scale() else "\n"
     bar = figure.colorbar(
         mesh,
         ax=axes,
         location="bottom",
         shrink=0.9 if len(axes) == 1 else 0.5,
         aspect=25,
-        label=f"{what} ({common_unit(panel.unit for panel in panels)})",
+        label=f"{what}{gap}({common_unit(panel.unit for panel in panels)})",
         extend=extend.get(beyond, "both"),
     )
     bar.ax.tick_params(labelsize="small")

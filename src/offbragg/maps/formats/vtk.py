@@ -1,13 +1,16 @@
-"""VTK structured grids (.vts), by pyevtk: every voxel at its place in reciprocal space."""
+"""VTK structured grids, .vts by pyevtk and legacy .vtk: voxels at their places in q/2π."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
+from offbragg.conventions import FloatArray
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.maps.formats.voxel_list import ARRAYS
 
@@ -54,14 +57,9 @@ def write_vts(path: Path, diffuse_map: DiffuseMap) -> None:
 
 def _write_fields(file: Any, diffuse_map: DiffuseMap) -> None:
     """What holds for the whole map, as text: pyevtk's own fields lack the length that VTK needs."""
-    grid = diffuse_map.grid
-    fields = {
-        "unit_cell": ("Float64", list(grid.cell)),
-        "sampling": ("Int64", list(grid.sampling)),
-        "first_node": ("Int64", grid.first_index.tolist()),
-    }
     file.openData("Field")
-    for name, (kind, values) in fields.items():
+    for name, values in _fields(diffuse_map).items():
+        kind = "Float64" if isinstance(values[0], float) else "Int64"
         element = file.xml.openElement("DataArray")
         element.addAttributes(type=kind, Name=name, NumberOfTuples=len(values), format="ascii")
         element.addText(" ".join(map(repr, values)))
@@ -69,14 +67,54 @@ def _write_fields(file: Any, diffuse_map: DiffuseMap) -> None:
     file.closeData("Field")
 
 
+def _fields(diffuse_map: DiffuseMap) -> dict[str, list[Any]]:
+    grid = diffuse_map.grid
+    return {
+        "unit_cell": list(grid.cell),
+        "sampling": list(grid.sampling),
+        "first_node": grid.first_index.tolist(),
+    }
+
+
 def _append_points(file: Any, diffuse_map: DiffuseMap) -> None:
     """Places of the voxels, h fastest."""
+    file.appendHeader("float64", diffuse_map.grid.size, 3)
+    for plane in _places(diffuse_map):
+        file.xml.stream.write(plane.tobytes())
+
+
+def _places(diffuse_map: DiffuseMap) -> Iterator[FloatArray]:
+    """Places (n_k, n_h, 3) of the voxels of one l after the other [Å⁻¹]."""
     grid = diffuse_map.grid
     reciprocal = grid.cell.frac_matrix  # rows a*, b*, c*
-    file.appendHeader("float64", grid.size, 3)
     in_plane = grid.h[None, :, None] * reciprocal[0] + grid.k[:, None, None] * reciprocal[1]
     for l in grid.l:  # noqa: E741
-        file.xml.stream.write((in_plane + l * reciprocal[2]).tobytes())
+        yield in_plane + l * reciprocal[2]
+
+
+def write_vtk(path: Path, diffuse_map: DiffuseMap) -> None:
+    """Write the same as `write_vts` in VTK's older format, whose numbers are big-endian."""
+    grid = diffuse_map.grid
+    kinds = {"f4": "float", "f8": "double", "i4": "int", "i8": "vtktypeint64"}
+    with path.open("wb") as file:
+        fields = _fields(diffuse_map)
+        size = " ".join(map(str, grid.shape))
+        head = "# vtk DataFile Version 3.0\noffbragg diffuse map\nBINARY\nDATASET STRUCTURED_GRID\n"
+        file.write(f"{head}FIELD FieldData {len(fields)}\n".encode())
+        for name, values in fields.items():
+            file.write(f"{name} 1 {len(values)} double\n".encode())
+            file.write(np.array(values, dtype=">f8").tobytes() + b"\n")
+        file.write(f"DIMENSIONS {size}\nPOINTS {grid.size} double\n".encode())
+        for plane in _places(diffuse_map):
+            file.write(plane.astype(">f8").tobytes())
+        file.write(f"\nPOINT_DATA {grid.size}\n".encode())
+        for name in ARRAYS:
+            array = getattr(diffuse_map, name)
+            if array is None:
+                continue
+            kind = array.dtype.str[1:]
+            file.write(f"SCALARS {name} {kinds[kind]} 1\nLOOKUP_TABLE default\n".encode())
+            file.write(array.astype(f">{kind}").tobytes(order="F") + b"\n")
 
 
 def _native(values: NDArray[Any]) -> NDArray[Any]:
