@@ -76,7 +76,73 @@ def test_a_pipe_shows_nothing():
     assert (made.stdout, made.stderr) == (b"ended\n", b"")
 
 
-# --- 2 the log file -------------------------------------------------------
+# --- 2 what is watched ----------------------------------------------------
+
+
+class Watch:
+    """Progress that keeps every piece of work: its name, steps, and steps done."""
+
+    def __init__(self):
+        self.pieces = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def start(self, what, total):
+        self.pieces.append([what, total, 0])
+
+    def step(self, n=1):
+        self.pieces[-1][2] += n
+
+
+LIQUID = ("--model", "liquid-like", "--rms-displacement", "0.35", "--correlation-length", "5")
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "piece"),
+    [
+        ("forward", ("simulate", "s.pdb", "-o", "out.h5", *LIQUID, "--d-min", "3"), "transforms"),
+        ("forward", ("simulate", "s.pdb", "-o", "out.h5", *LIQUID, "--d-min", "3", "--method",
+                     "splat"), "transforms"),
+        ("forward", ("simulate", "s.pdb", "-o", "out.h5", *LIQUID, "--d-min", "4", "--method",
+                     "sampled", "--n-samples", "7"), "samples"),
+        ("maps", ("merge", "map.h5", "-o", "out.h5"), "merging"),
+        ("maps", ("stats", "map.h5"), "statistics"),
+        ("maps", ("compare", "m.h5", "coarse.h5"), "comparing"),
+        ("real_space", ("delta-pdf", "m.h5", "-o", "out.ccp4"), "delta-PDF"),
+        ("real_space", ("covariance", "s.pdb", *LIQUID), "pairs"),
+        ("real_space", ("ensemble", "frames.pdb", "--d-min", "4", "--n-blocks", "4"), "frames"),
+        ("absolute", ("absolute", "map.h5", "s.pdb", "-o", "out.h5", "--total", "total.h5",
+                      "--wavelength", "1"), "absolute scale"),
+        ("indexing", ("reindex", "m.h5", "-o", "out.h5", "--operation", "k,h,-l"), "reindexing"),
+        ("plotting", ("plot", "sections", "m.h5", "-o", "out.png"), "radial profile"),
+        ("plotting", ("plot", "halos", "m.h5", "-o", "out.png"), "halos"),
+    ],
+)  # fmt: skip
+def test_steps_are_as_many_as_were_announced(
+    call, work, motions, tmp_path, monkeypatch, module, arguments, piece
+):
+    watch = Watch()
+    monkeypatch.setattr(f"offbragg.cli.{module}.BarProgress", lambda: watch)
+
+    def path(name):
+        if name.startswith("out."):
+            return tmp_path / name
+        return next((x / name for x in (work, motions) if (x / name).is_file()), name)
+
+    made = call(*map(path, arguments))
+    assert made.code == 0, made.err
+    found = [x for x in watch.pieces if x[0] == piece]
+    assert found, watch.pieces
+    for _, total, done in found:
+        assert total > 0
+        assert done == total
+
+
+# --- 3 the log file -------------------------------------------------------
 
 
 def test_a_log_file_has_the_command_line_and_is_added_to(call, work, tmp_path):

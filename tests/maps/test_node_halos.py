@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from offbragg import DiffuseMap, HklGrid, InputError, LiquidLike, merge, simulate
-from offbragg.made_crystal import make_peptide
+from offbragg import DiffuseMap, HklGrid, InputError, merge
 from offbragg.maps.node_halos import node_halos
 from offbragg.maps.radial import radial_profile
 from offbragg.maps.shells import anisotropic_part
@@ -82,14 +81,14 @@ def test_bins_shells_and_limits():
     assert halos[0].d_min == halos[1].d_max == pytest.approx(1 / middle)
 
 
-def test_a_crystal_that_moves_together_has_halos():
-    peptide = make_peptide("GAS", u=0.1)
-    grid = HklGrid.from_resolution(peptide.cell, 3.0, (3, 3, 3))
-    model = LiquidLike(0.3, 8.0, coherence="crystal", order=1)
-    (halo,) = node_halos(simulate(peptide, model, grid))
-    near, far = halo.mean[0], halo.mean[-1]
-    assert halo.distance[0] == 0
-    assert near > 1.5 * far
+def test_a_halo_of_known_shape_is_found():
+    observed = made_map("I 1 2 1", (11.0, 13.0, 17.0, 90, 99, 90), (2, 3, 3), d_min=4.0)
+    distance = nearest_node(observed.grid.hkl().reshape(-1, 3), "I 1 2 1", observed.cell)
+    shape = np.exp(-8 * distance**2).reshape(observed.grid.shape)
+    (halo,) = node_halos(replace(observed, intensity=np.where(observed.measured, shape, np.nan)))
+    assert len(halo.distance) > 8
+    known = halo.n > 0
+    assert_allclose(halo.mean[known], np.exp(-8 * halo.distance[known] ** 2), rtol=1e-6)
 
 
 # --- 3 exact limits ------------------------------------------------------

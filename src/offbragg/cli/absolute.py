@@ -84,6 +84,7 @@ def absolute(
         )
         progress.step()
         write_map(output, scaled)
+        progress.step()
     figures = {
         "scale": scale.scale,
         "scale_error": scale.error,

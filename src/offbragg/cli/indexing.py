@@ -65,6 +65,7 @@ def reindex(
         turned = apply_operation(observed, operation or "h,k,l")
         turned = replace(turned, provenance=(*observed.provenance, step))
         write_map(output, turned)
+        progress.step()
     figures = {"operation": operation, "cc": cc, "map": map_figures(turned)}
     rows: list[tuple[object, ...]] = list(cc.items())
     tables = [("correlation of anisotropic parts", ["indexed as", "CC"], rows)] if rows else []

@@ -22,6 +22,9 @@ _EXPECTED = (
     "covariance, or with --structure a covariance in .npy"
 )
 
+_OF_SHELLS = ("d_max", "d_min", "cc", "r", "cc_anisotropic", "r_anisotropic")
+_BY_DISTANCE = ("r_min", "r_max", "correlation", "correlation_std")
+
 
 def read_json(path: Path) -> Mapping[str, Any]:
     """Read an object of JSON.
@@ -53,23 +56,31 @@ def fit_tables(path: Path) -> dict[str, Any]:
     figures = read_json(path).get("statistics")
     sets = figures.items() if isinstance(figures, dict) else ()
     tables = {
-        name.replace("_", "-"): values["shells"]
+        name.replace("_", "-"): values.get("shells")
         for name, values in sets
-        if isinstance(values, dict) and isinstance(values.get("shells"), dict)
+        if isinstance(values, dict)
     }
-    needed = ("d_max", "d_min", "cc", "r", "cc_anisotropic", "r_anisotropic")
-    if not tables or any(name not in table for table in tables.values() for name in needed):
+    if not tables or not all(_has_columns(table, _OF_SHELLS) for table in tables.values()):
         raise FormatError(f"{path}: expected the parameters.json of a fit, found no shells in it")
     return tables
 
 
 def distance_table(whole: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The table by distance of `offbragg covariance`; None where it is another file."""
-    table = (whole.get("result") or {}).get("table") if whole.get("command") else None
-    needed = ("r_min", "r_max", "correlation", "correlation_std")
-    if not isinstance(table, dict) or any(name not in table for name in needed):
-        return None
-    return table
+    result = whole.get("result")
+    table = result.get("table") if isinstance(result, dict) else None
+    return table if _has_columns(table, _BY_DISTANCE) else None
+
+
+def _has_columns(table: Any, names: tuple[str, ...]) -> bool:
+    """Whether a table has columns of numbers or None, all of one length."""
+    if not isinstance(table, dict) or any(name not in table for name in names):
+        return False
+    try:
+        columns = np.array([table[name] for name in names], dtype=np.float64)
+    except (TypeError, ValueError):
+        return False
+    return columns.ndim == 2
 
 
 def residues_in(path: Path, whole: Mapping[str, Any]) -> ResidueCorrelations:

@@ -98,7 +98,7 @@ def compare(
         Lowest and highest 1/d [Å⁻¹] that shells are cut between, so that tables of different
         voxels have the same rows; those of the voxels themselves where not given.
     progress : Progress, optional
-        Told of each of four stages.
+        Told of each stage.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def compare(
     >>> table.overall.n, round(table.overall.cc, 6), table.scale
     (6, 1.0, 0.5)
     """
-    progress.start("comparing", 4)
+    progress.start("comparing", 4 if anisotropic else 2)
     check_cells_agree(a.cell, b.cell, "compare")
     grid, at_a, at_b = common_voxels(a.grid, b.grid)
     value_a, value_b = a.intensity[at_a], b.intensity[at_b]

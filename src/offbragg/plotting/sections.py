@@ -28,7 +28,7 @@ _LEAST_PANEL, _WIDE_PANEL = 2.1, 3.0  # inch, in text of 10 points
 _MANY_NODES = 5000  # more would make a vector file large
 _SCREEN_WIDTH = 4.4  # inch, a map
 # Heights and widths [inch, text of 10 points] of what is around a section.
-_BESIDE, _AROUND, _BAR, _LINE = 0.85, 0.95, 0.8, 0.18
+_BESIDE, _AROUND, _BAR, _LINE = 0.85, 0.9, 0.5, 0.18
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,8 @@ def sections_height(panels: Sequence[Panel], width: float, n_columns: int, share
         ratios.append(float(np.ptp(y) or 1.0) / float(np.ptp(x) or np.ptp(y) or 1.0))
     n_rows = -(-len(panels) // n_columns)
     n_bars = 1 if shared else n_rows
-    bar = _BAR if shared or width / n_columns >= _WIDE_PANEL * scale else _BAR + _LINE
+    bar = _BAR + 0.1 * each / scale
+    bar += 0.0 if shared or width / n_columns >= _WIDE_PANEL * scale else _LINE
     return n_rows * (each * min(max(ratios), 2.0) + _AROUND * scale) + n_bars * bar * scale
 
 
@@ -289,4 +290,4 @@ def _colour_bar(
     )
     bar.ax.tick_params(labelsize="small")
     if options.contrast != "log":
-        bar.ax.locator_params(nbins=5)
+        bar.ax.locator_params(nbins=5 if gap == " " else 2)
