@@ -11,6 +11,7 @@ PARTS = [
     "exposed",
     "scaling",
     "outliers",
+    "stills",
     "dials",
     "recovery",
     "low_rank",
