@@ -29,8 +29,9 @@ setup: $(READY)
 demo: $(READY)
 	$(BIN)/offbragg demo --out $(OUT)
 
-# Matrices in tests are small: a second thread for them costs more than it brings.
+# What tests compute is small: a second thread for it costs more than it brings.
 test: export OPENBLAS_NUM_THREADS = 1
+test: export OMP_NUM_THREADS = 1
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
