@@ -57,6 +57,19 @@ def maps(tmp_path_factory):
 
 
 @pytest.fixture(scope="package")
+def other_map(tmp_path_factory):
+    """A centred map of another cell, sampling and resolution, that ends at l = 2."""
+    cell = (21.4, 24.3, 27.2, 81.0, 95.0, 104.0)
+    whole = HklGrid.from_resolution(cell, 3.4, (1, 2, 1))
+    levels = whole.l[np.abs(whole.l) <= 2]
+    grid = HklGrid(whole.cell, whole.h, whole.k, levels, (1, 2, 1), 3.4)
+    values = np.random.default_rng(2).normal(10, 1, grid.shape).astype(np.float32)
+    path = tmp_path_factory.mktemp("other") / "other.h5"
+    write_map(path, DiffuseMap(grid, values, "C 1"))
+    return path
+
+
+@pytest.fixture(scope="package")
 def experiment(tmp_path_factory):
     """Three images of a triclinic crystal with bright Bragg nodes."""
     folder = tmp_path_factory.mktemp("images")
@@ -120,9 +133,9 @@ class Running:
 
 
 @pytest.fixture(scope="package")
-def server(maps, experiment):
+def server(maps, other_map, experiment):
     """The viewer, on a free port of this machine."""
-    collection = Collection(list(maps), [FrameSeries("made.expt", experiment, D_MIN)])
+    collection = Collection([*maps, other_map], [FrameSeries("made.expt", experiment, D_MIN)])
     bound = ViewerServer.bind(collection)
     started = threading.Event()
     thread = threading.Thread(

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from offbragg.errors import FormatError
 from offbragg.viewer.chunks import ArrayVoxels, ChunkedVoxels
 
 LAYOUTS = {
@@ -108,6 +109,29 @@ def test_what_is_kept_stays_within_its_budget_and_is_not_read_again(monkeypatch)
         assert {name[0] for name in reads} == {0, 2, 4, 6}
         voxels.section(0, 1)  # it had to make room
         assert len([name for name in reads if name[0] == 0]) == 8
+
+
+def test_a_damaged_chunk_is_named_and_others_are_read(tmp_path, pool):
+    path = tmp_path / "m.h5"
+    values = some((8, 4, 4))
+    with h5py.File(path, "w") as file:
+        dataset = stored(file, values, **LAYOUTS["as maps are written"] | {"chunks": (4, 4, 4)})
+        place = dataset.id.get_chunk_info_by_coord((4, 0, 0))
+    with path.open("r+b") as file:
+        file.seek(place.byte_offset)
+        file.write(b"\xff" * place.size)
+    with h5py.File(path) as file:
+        voxels = ChunkedVoxels(file["x"], pool)
+        with pytest.raises(FormatError, match=r"m\.h5: /x: chunk \(1, 0, 0\) is damaged: "):
+            voxels.section(0, 5)
+        np.testing.assert_array_equal(voxels.section(0, 1), values[1])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_no_points_have_no_values(pool, layout):
+    with memory_file() as file:
+        voxels = ChunkedVoxels(stored(file, some((9, 7, 11)), **LAYOUTS[layout]), pool)
+        assert voxels.at(np.zeros((0, 3), dtype=np.int64)).shape == (0,)
 
 
 def test_an_array_in_memory_does_the_same():

@@ -88,6 +88,11 @@ def test_large_panels_are_averaged_in_blocks():
     assert np.isnan(_shrink(np.full((2, 2), np.nan, dtype=np.float32), 2)).all()
 
 
+def test_too_many_nodes_are_refused_before_they_are_counted(experiment):
+    with pytest.raises(InputError, match=r"made: about .* to 0.1 Å .* give a larger --d-min"):
+        FrameSeries("made", experiment, 0.1)
+
+
 @pytest.mark.parametrize(
     ("ask", "message"),
     [

@@ -121,6 +121,50 @@ def test_mates_of_a_merged_map_are_equal_point_by_point(space_group):
         np.testing.assert_allclose(sample(viewed, mate, "intensity"), first, RTOL)
 
 
+@pytest.mark.parametrize("space_group", ["P 41", "P 31 2 1"])
+def test_mates_of_a_delta_pdf_are_equal_point_by_point(space_group):
+    """Coordinates turn otherwise than indices where axes are not at right angles."""
+    cell = (20, 20, 26, 90, 90, 120) if "31" in space_group else (20, 20, 26, 90, 90, 90)
+    grid = HklGrid.from_resolution(cell, 4.0, 2)
+    values = np.random.default_rng(0).normal(10, 1, grid.shape)
+    values[~grid.within()] = np.nan
+    pdf = compute_delta_pdf(merge([DiffuseMap(grid, values, space_group)]).map)
+    viewed = view_delta_pdf(pdf, "pdf", space_group)
+    plane = axis_plane(viewed, 2, 3 * float(pdf.z[1] - pdf.z[0]))
+    first = sample(viewed, plane, "intensity")
+    found = mates(viewed, plane)
+    assert len(found) == {"P 41": 4, "P 31 2 1": 6}[space_group]
+    for mate in found[1:]:
+        points = (mate.points() - plane.points()) @ viewed.vectors
+        assert np.linalg.norm(points, axis=-1).max() > 1  # Å: another plane, or turned
+        values = sample(viewed, mate, "intensity")
+        both = np.isfinite(values)
+        assert both.sum() > 0.4 * both.size
+        np.testing.assert_allclose(values[both], first[both], rtol=1e-4, atol=1e-6 * first.max())
+
+
+@pytest.mark.parametrize("far", [50.0, 1e9])
+def test_a_plane_that_passes_the_map_by_has_no_values(from_file, far):
+    plane = Plane([0, 0, far], [1, 0, 0], [0, 1, 0], (4, 3))
+    assert np.isnan(sample(from_file[0], plane, "anisotropic")).all()
+
+
+def test_axes_that_are_not_centred_and_of_one_voxel():
+    grid = HklGrid(TRICLINIC, np.arange(5, 11), np.arange(-3, 9) / 3, [3])
+    values = np.random.default_rng(0).normal(size=grid.shape).astype(np.float32)
+    one = DiffuseMap(grid, values)
+    viewed = viewed_of(one)
+    plane = axis_plane(viewed, 2, 3.0)
+    np.testing.assert_allclose(plane.points(), grid.hkl()[:, :, 0], atol=1e-12)
+    np.testing.assert_array_equal(sample(viewed, plane, "intensity"), one.intensity[:, :, 0])
+    part = anisotropic_part(one.intensity, grid.inv_d())
+    for normal in (0, 1):
+        plane = axis_plane(viewed, normal, viewed.first[normal] + 2 * viewed.step[normal])
+        np.testing.assert_allclose(
+            sample(viewed, plane, "anisotropic"), np.take(part, 2, normal), RTOL, ATOL
+        )
+
+
 def test_the_volume_has_the_means_of_the_voxels_in_its_cells():
     one = made_map(sampling=(1, 1, 1), d_min=4.0)
     values, reach = cartesian_volume(viewed_of(one), "intensity", 7)

@@ -109,6 +109,17 @@ def test_a_plane_by_its_points_and_by_three_vectors(server, maps):
     np.testing.assert_equal(free.reshape(about["shape"])[middle, middle], one.intensity[place])
 
 
+def test_nodes_of_the_centring_and_planes_beyond_a_map(server):
+    allowed = [x["allowed"] for x in json.loads(server.ask("maps.json")[2])["maps"]]
+    assert allowed[0] == [[[True]]]
+    assert allowed[2] == [[[True, True], [False, False]], [[False, False], [True, True]]]  # C
+    section, about = server.numbers("maps/0/section?normal=l&level=5")
+    query = "&".join(f"{x}={','.join(map(str, about[x]))}" for x in ("origin", "u", "v", "shape"))
+    beyond, _ = server.numbers(f"maps/2/plane?{query}")
+    assert len(beyond) == len(section)
+    assert np.isnan(beyond).all()
+
+
 def test_profiles_volumes_comparisons_and_delta_pdfs(server, maps):
     one, other = maps.values()
     table = json.loads(server.ask("maps/0/profile.json")[2])
@@ -151,7 +162,9 @@ def test_images_nodes_and_pixels(server):
         ("maps/0/section?normal=x", "normal must be one of h k l, got 'x'"),
         ("maps/0/section?level=x", "level must be a number, got 'x'"),
         ("maps/0/section?level=nan", "level must be a number, got 'nan'"),
+        ("maps/0/section?level=1e308", "level must be a number, got '1e308'"),
         ("maps/0/section?level=900", "l must be -"),
+        ("maps/0/plane?shape=2,2&origin=0,0,1e300&u=1,0,0&v=0,1,0", "origin must be 3 numbers"),
         ("maps/0/section?array=x", "array must be one of intensity, sigma, count"),
         ("maps/0/plane?origin=1,2", "shape must be 2 numbers with commas"),
         ("maps/0/plane?through=0,0,0&along=0,0,1&towards=0,0,2", "directions must not be parallel"),

@@ -28,6 +28,7 @@ from offbragg.viewer.viewed import ViewedMap
 _STATIC = Path(str(files("offbragg.viewer") / "static"))
 _COLOURS = ("viridis", "magma", "gray", "gray_r", "RdBu_r", "PuOr_r", "coolwarm")
 _VOLUME_EDGE = 64
+_LARGEST = 1e9  # number that a question may hold: whatever is worked out of it is finite
 
 
 def build_server(collection: Collection, token: str, hosts: frozenset[str]) -> ASGIApp:
@@ -156,7 +157,8 @@ class _Answers:
     def pixel(self, request: Request) -> Response:
         series = self.collection.series(request.path_params["series"])
         names = ("image", "panel", "fast", "slow")
-        return JSONResponse(series.pixel(*(int(_number(request, name)) for name in names)))
+        found = series.pixel(*(int(_number(request, name)) for name in names))
+        return JSONResponse(plain(found))
 
     def _map(self, request: Request) -> ViewedMap:
         return self.collection.map(request.path_params["map"])
@@ -186,6 +188,7 @@ def _describe(viewed: ViewedMap) -> dict[str, Any]:
         "space_group": viewed.space_group,
         "group": viewed.group,
         "d_min": viewed.d_min,
+        "allowed": viewed.allowed,
     }
 
 
@@ -217,7 +220,7 @@ def _number(request: Request, name: str, default: float | None = None) -> float:
         number = float(given or "")
     except ValueError:
         number = math.nan
-    if not math.isfinite(number):
+    if not abs(number) <= _LARGEST:
         raise InputError(f"{name} must be a number, got {given!r}")
     return number
 
@@ -228,7 +231,7 @@ def _vector(request: Request, name: str, n: int = 3) -> FloatArray:
         vector = np.array([float(x) for x in given.split(",")])
     except ValueError:
         vector = np.zeros(0)
-    if vector.shape != (n,) or not np.all(np.isfinite(vector)):
+    if vector.shape != (n,) or not np.all(np.abs(vector) <= _LARGEST):
         raise InputError(f"{name} must be {n} numbers with commas, got {given!r}")
     return vector
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offbragg.conventions import IntArray
+from offbragg.errors import FormatError
 
 Values = NDArray[np.float32]
 Index = tuple[int, int, int]
@@ -119,6 +120,8 @@ class ChunkedVoxels:
     def at(self, index: IntArray) -> Values:
         """Values at indices, from the chunks that they lie in."""
         found = np.empty(len(index), dtype=np.float32)
+        if not len(index):  # a plane that passes the map by
+            return found
         edges = np.array(self._edges)
         chunk, within = np.divmod(index, edges)
         counts = [len(x) for x in self._ranges()]
@@ -153,7 +156,7 @@ class ChunkedVoxels:
         for name, coming in [(name, self._future(name)) for name in names]:
             try:
                 yield name, coming.result()
-            except OSError:
+            except (FormatError, OSError):
                 with self._lock:
                     self._kept.pop(name, None)
                 raise
@@ -169,6 +172,13 @@ class ChunkedVoxels:
             return self._kept[name]
 
     def _read(self, name: Index) -> Values:
+        try:
+            return self._unpack(name)
+        except (OSError, RuntimeError, ValueError, zlib.error) as error:
+            where = f"{self._dataset.file.filename}: {self._dataset.name}"
+            raise FormatError(f"{where}: chunk {name} is damaged: {error}") from None
+
+    def _unpack(self, name: Index) -> Values:
         first = tuple(c * e for c, e in zip(name, self._edges, strict=True))
         last = tuple(min(a + e, n) for a, e, n in zip(first, self._edges, self.shape, strict=True))
         # A chunk that nothing was written to is not in the file.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Cells of the ΔPDF that are shown: beyond one the crystal repeats itself.
 _EXTENT = 1.0
+_VOLUMES = 8  # that are kept
 
 
 class Collection:
@@ -87,6 +88,8 @@ class Collection:
             key = (number, array, edge)
             if key not in self._volumes:
                 self._volumes[key] = cartesian_volume(viewed, array, edge)
+                if len(self._volumes) > _VOLUMES:
+                    self._volumes.pop(next(iter(self._volumes)))
             return self._volumes[key]
 
     def comparison(self, a: int, b: int) -> dict[str, Any]:

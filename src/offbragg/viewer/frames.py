@@ -25,6 +25,7 @@ from offbragg.reduction.sweep import Experiment
 #: Values of `FrameSeries.mask`.
 USED, EXCLUDED, UNTRUSTED = 0, 1, 2
 
+_MOST_NODES = 1e7  # that are kept to be predicted
 _LARGEST_EDGE = 1200  # pixels along an edge of what is sent; larger panels are averaged
 
 
@@ -60,9 +61,12 @@ class FrameSeries:
         self.options = MapOptions(d_min=d_min)
         self._source = open_images(experiment)
         self._lock = threading.Lock()
-        self._read = lru_cache(maxsize=4)(self._source.read)
+        self._read = lru_cache(maxsize=2)(self._source.read)
+        # The mouse reads pixel after pixel of one image.
+        self._untrusted = lru_cache(maxsize=2)(self._find_untrusted)
+        self._corrected = lru_cache(maxsize=2)(self._correct)
         self._tables: tuple[Any, ...] | None = None
-        self._nodes = _all_nodes(experiment, d_min)
+        self._nodes = _all_nodes(name, experiment, d_min)
 
     @property
     def n_images(self) -> int:
@@ -79,10 +83,7 @@ class FrameSeries:
 
     def corrected(self, image: int, panel: int) -> NDArray[np.float32]:
         """Photons with the corrections of pixels, NaN where a pixel is not used; averaged."""
-        table = self._table(panel)
-        photons = table.photons(self._image(image, panel), self._untrusted(image, panel))
-        values = photons * table.factors.reshape(photons.shape)
-        return _shrink(values, self.shrinkage(panel))
+        return _shrink(self._corrected(image, panel), self.shrinkage(panel))
 
     def mask(self, image: int, panel: int) -> NDArray[np.float32]:
         """USED, EXCLUDED on every image, or UNTRUSTED on this one; the largest of a block."""
@@ -114,17 +115,14 @@ class FrameSeries:
         raw = self._image(image, panel)
         if not (0 <= slow < raw.shape[0] and 0 <= fast < raw.shape[1]):
             raise InputError(f"pixel must be in a panel of {raw.shape[::-1]}, got {fast}, {slow}")
-        table = self._table(panel)
         rows = slice(slow, slow + 1)
         position = self.experiment.detector[panel].pixel_positions(rows=rows)[0, fast]
         hkl = self.experiment.hkl_of(position, image)
-        excluded = table.excluded[slow, fast] or self._untrusted(image, panel)[slow, fast]
-        photons = table.photons(raw, np.zeros(raw.shape, dtype=bool))[slow, fast]
-        factor = table.factors.reshape(raw.shape)[slow, fast]
+        corrected = float(self._corrected(image, panel)[slow, fast])
         inv_d = float(np.linalg.norm(hkl @ self.experiment.crystal.cell.frac_matrix))
         return {
             "raw": float(raw[slow, fast]),
-            "corrected": None if excluded else float(photons * factor),
+            "corrected": corrected if np.isfinite(corrected) else None,
             "hkl": hkl.tolist(),
             "d": 1 / inv_d if inv_d > 0 else None,
         }
@@ -140,10 +138,15 @@ class FrameSeries:
         with self._lock:
             return self._read(image)[panel]
 
-    def _untrusted(self, image: int, panel: int) -> BoolArray:
-        with self._lock:
-            images = self._read(image)
-        return untrusted_pixels(images, self.experiment.detector, self.options)[panel]
+    def _find_untrusted(self, image: int, panel: int) -> BoolArray:
+        panels = self.experiment.detector[panel : panel + 1]
+        return untrusted_pixels([self._image(image, panel)], panels, self.options)[0]
+
+    def _correct(self, image: int, panel: int) -> NDArray[np.float32]:
+        table = self._table(panel)
+        photons = table.photons(self._image(image, panel), self._untrusted(image, panel))
+        values: NDArray[np.float32] = photons * table.factors.reshape(photons.shape)
+        return values
 
     def _table(self, panel: int) -> Any:
         with self._lock:
@@ -154,9 +157,16 @@ class FrameSeries:
             return self._tables[panel]
 
 
-def _all_nodes(experiment: Experiment, d_min: float) -> FloatArray:
+def _all_nodes(name: str, experiment: Experiment, d_min: float) -> FloatArray:
     """Miller indices (n, 3) of the nodes that the centring allows, to a resolution."""
-    grid = HklGrid.from_resolution(experiment.crystal.cell, d_min)
+    cell = experiment.crystal.cell
+    expected = 4 / 3 * np.pi * cell.volume / d_min**3
+    if expected > _MOST_NODES:
+        raise InputError(
+            f"{name}: about {expected:.1e} Bragg nodes to {d_min:g} Å are more than "
+            f"{_MOST_NODES:.0e}, give a larger --d-min"
+        )
+    grid = HklGrid.from_resolution(cell, d_min)
     hkl = np.rint(grid.hkl()[grid.within()])
     allowed = allowed_nodes(experiment.crystal.space_group)
     index = hkl.astype(np.int64) % len(allowed)

@@ -150,6 +150,9 @@ def mates(viewed: ViewedMap, plane: Plane) -> list[Plane]:
     """The planes that symmetry makes of a plane, itself first; a point stays a point of each."""
     found = [plane]
     for rotation in point_rotations(viewed.group):
+        if viewed.space == "real":
+            # x' = R x, where indices are h' = h R.
+            rotation = rotation.T
         origin, u, v = (
             rotate_hkl(x, rotation).astype(np.float64) for x in (plane.origin, plane.u, plane.v)
         )

@@ -14,6 +14,7 @@ import numpy as np
 
 from offbragg.conventions import ISOTROPIC_SHELL_WIDTH, BoolArray, FloatArray, IntArray
 from offbragg.crystal.cell import Cell
+from offbragg.crystal.centring import allowed_nodes
 from offbragg.maps.map_file import DATASETS, reading
 from offbragg.maps.shells import divide, isotropic_shells
 from offbragg.viewer.chunks import ArrayVoxels, ChunkedVoxels, Index, Values, Voxels
@@ -66,6 +67,8 @@ class ViewedMap:
         Symmetry of the voxels: the Laue group, or the space group where it is not merged.
     d_min : float or None
         [Å]
+    allowed : ndarray, shape (n, n, n), bool
+        Nodes that the centring leaves, by hkl modulo n.
     path : Path or None
         File that it comes from.
     """
@@ -81,6 +84,7 @@ class ViewedMap:
     space_group: str = "P 1"
     group: str = "P 1"
     d_min: float | None = None
+    allowed: BoolArray = field(default_factory=lambda: np.ones((1, 1, 1), dtype=bool), repr=False)
     path: Path | None = None
     _isotropic: Future[Isotropic] | None = field(default=None, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -97,8 +101,10 @@ class ViewedMap:
 
     def index_of(self, coordinates: FloatArray) -> tuple[IntArray, BoolArray]:
         """Nearest voxels to coordinates (n, 3), and which of them are in the map."""
-        index = np.rint((coordinates - self.first) / self.step).astype(np.int64)
-        inside = np.all((index >= 0) & (index < np.array(self.shape)), axis=-1)
+        position = np.rint((coordinates - self.first) / self.step)
+        inside = np.all((position >= 0) & (position < np.array(self.shape)), axis=-1)
+        # What is far outside may be too large for a whole number.
+        index = np.where(inside[..., None], position, 0.0).astype(np.int64)
         return index, inside
 
     def isotropic(self) -> Isotropic:
@@ -169,6 +175,7 @@ def open_map(path: Path, name: str, pool: ThreadPoolExecutor) -> ViewedMap:
         grid = reader.read_grid()
         space_group = reader.read_text("entry/sample/space_group")
         group = reader.read_text("entry/sample/laue_group", required=False)
+        allowed = allowed_nodes(space_group)
         there = [x for x in DATASETS if reader.dataset(x, grid.shape) is not None]
     # Stays open as long as the program runs.
     file = h5py.File(path, "r")
@@ -184,6 +191,7 @@ def open_map(path: Path, name: str, pool: ThreadPoolExecutor) -> ViewedMap:
         space_group=space_group,
         group=group or space_group,
         d_min=grid.d_min,
+        allowed=allowed,
         path=path,
     )
 

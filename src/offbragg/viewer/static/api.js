@@ -5,7 +5,18 @@ const kept = new Map();
 const KEEP = 48;
 let waiting = 0;
 
-async function ask(path) {
+export function complain(error) {
+  status.textContent = error.message;
+  status.className = "error";
+}
+
+// What was wrong before is so no longer.
+export function calm() {
+  if (waiting === 0) status.textContent = "";
+}
+
+// The page is busy until the last number of an answer is there.
+async function ask(path, take) {
   waiting += 1;
   document.body.ariaBusy = "true";
   status.textContent = "working…";
@@ -18,11 +29,10 @@ async function ask(path) {
       try { reason = JSON.parse(text).error; } catch { /* plain text */ }
       throw new Error(reason);
     }
-    return answer;
+    return await take(answer);
   } catch (error) {
     status.dataset.failed = "1";
-    status.textContent = error.message;
-    status.className = "error";
+    complain(error);
     throw error;
   } finally {
     waiting -= 1;
@@ -43,13 +53,12 @@ function remember(path, make) {
   return kept.get(path);
 }
 
-export const json = (path) => remember(path, async () => (await ask(path)).json());
+export const json = (path) => remember(path, () => ask(path, (answer) => answer.json()));
 
-export const numbers = (path) => remember(path, async () => {
-  const answer = await ask(path);
-  const about = JSON.parse(answer.headers.get("x-about"));
-  return { values: new Float32Array(await answer.arrayBuffer()), about };
-});
+export const numbers = (path) => remember(path, () => ask(path, async (answer) => ({
+  values: new Float32Array(await answer.arrayBuffer()),
+  about: JSON.parse(answer.headers.get("x-about")),
+})));
 
 let plotly = null;
 export function loadPlotly() {
@@ -57,7 +66,7 @@ export function loadPlotly() {
     const script = document.createElement("script");
     script.src = "plotly.min.js";
     script.onload = () => done(window.Plotly);
-    script.onerror = () => fail(new Error("plotly.min.js cannot be loaded"));
+    script.onerror = () => { plotly = null; fail(new Error("plotly.min.js cannot be loaded")); };
     document.head.append(script);
   });
   return plotly;

@@ -7,15 +7,27 @@ export async function loadColours() { tables = await json("colours.json"); retur
 export const tableOf = (name) => tables[name];
 
 const SAMPLES = 20000;
+const GOLDEN = (Math.sqrt(5) - 1) / 2;
 
+// Some of the values, in order, with the least and the greatest of all. One of each stretch of the
+// plane, never at the same place of it: whole steps would see every other column alone.
 function sorted(values, keep) {
-  const step = Math.max(1, Math.floor(values.length / SAMPLES));
-  const found = new Float64Array(Math.ceil(values.length / step));
-  let n = 0;
-  for (let i = 0; i < values.length; i += step) {
+  const step = Math.max(1, values.length / SAMPLES);
+  const found = new Float64Array(Math.ceil(values.length / step) + 2);
+  let [n, least, greatest] = [0, Infinity, -Infinity];
+  for (let i = 0; i < values.length; i += 1) {
     const value = keep(values[i]);
+    if (!Number.isFinite(value)) continue;
+    if (value < least) least = value;
+    if (value > greatest) greatest = value;
+  }
+  if (least > greatest) return found.subarray(0, 0);
+  for (let k = 0; k * step < values.length; k += 1) {
+    const place = Math.floor((k + (step > 1 ? (k * GOLDEN) % 1 : 0)) * step);
+    const value = place < values.length ? keep(values[place]) : NaN;
     if (Number.isFinite(value)) found[n++] = value;
   }
+  if (step > 1 || n === 0) { found[n++] = least; found[n++] = greatest; }
   return found.subarray(0, n).sort();
 }
 
@@ -23,19 +35,24 @@ const at = (list, share) => list[Math.min(list.length - 1, Math.max(0, Math.roun
 
 // Limits [low, high] of the colours; about 0 where values are of both signs by nature.
 export function limitsOf(values, { contrast, percentile, low, high, about0 }) {
-  const share = Math.min(49, Math.max(0, percentile)) / 100;
+  const cut = contrast === "linear" ? 0 : Math.min(49, Math.max(0, percentile)) / 100;
   let limits;
   if (about0) {
-    const top = at(sorted(values, Math.abs), 1 - share) || 1;
+    const top = at(sorted(values, Math.abs), 1 - cut) || 1;
     limits = [-top, top];
   } else {
     const list = sorted(values, (x) => (contrast === "log" && x <= 0 ? NaN : x));
-    const cut = contrast === "linear" ? 0 : share;
     limits = list.length ? [at(list, cut), at(list, 1 - cut)] : [0, 1];
   }
   if (low !== "" && Number.isFinite(Number(low))) limits[0] = Number(low);
   if (high !== "" && Number.isFinite(Number(high))) limits[1] = Number(high);
-  if (contrast === "log" && !about0) limits[0] = limits[0] > 0 ? limits[0] : limits[1] / 1e4;
+  if (contrast === "log" && about0) {
+    const top = Math.max(...limits.map(Math.abs)) || 1;
+    limits = [-top, top];
+  } else if (contrast === "log") {
+    if (!(limits[1] > 0)) limits[1] = 1;
+    if (!(limits[0] > 0)) limits[0] = limits[1] / 1e4;
+  }
   if (!(limits[1] > limits[0])) limits[1] = limits[0] + Math.max(1e-12, Math.abs(limits[0]) * 1e-6);
   return limits;
 }

@@ -38,6 +38,17 @@ export function input(id, type, value, onchange, more = {}) {
   return box;
 }
 
+// A slider over n steps; tell(k) says what a step is, for those who hear it.
+export function slider(n, label, oninput, tell) {
+  const made = element("input", { id: "slider", type: "range", min: 0, max: n - 1, step: 1, "aria-label": label,
+    oninput: () => oninput(Number(made.value)) });
+  made.show = (k) => {
+    if (Number(made.value) !== k) made.value = k;
+    made.setAttribute("aria-valuetext", tell(k));
+  };
+  return made;
+}
+
 // Four digits, as a person writes a number; a dash where there is none.
 export function show(value) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";

@@ -2,9 +2,9 @@
 
 import { json, numbers } from "./api.js";
 import { limitsOf, paint, paintBar, tableOf } from "./colours.js";
-import { check, choice, element, field, group, index, input, show, svg } from "./dom.js";
+import { check, choice, element, field, group, index, input, show, slider, svg } from "./dom.js";
 import { Picture } from "./picture.js";
-import { savePng } from "./save.js";
+import { saveCsv, savePng, saveSvg } from "./save.js";
 import { change, state } from "./state.js";
 
 const readout = document.getElementById("readout");
@@ -12,19 +12,17 @@ const MASK_COLOURS = { 1: [230, 120, 0], 2: [210, 0, 140] };
 const PAUSE_MS = 60;
 
 export class Images {
-  constructor(catalogue, stage, controls) { Object.assign(this, { catalogue, stage, controls, asked: 0 }); }
+  constructor(catalogue, stage, controls) { Object.assign(this, { catalogue, stage, controls }); }
 
   get series() { return this.catalogue.frames[state.series] ? state.series : 0; }
 
-  async update() {
+  async update(current) {
     if (!this.catalogue.frames.length) {
       this.stage.className = "one";
       this.stage.replaceChildren(element("p", {}, "No images: give offbragg view an experiment list beside the maps."));
       this.controls.replaceChildren();
       return;
     }
-    this.asked += 1;
-    const mine = this.asked;
     const about = this.catalogue.frames[this.series];
     const image = Math.min(about.images - 1, Math.max(0, Math.round(state.image)));
     const panel = Math.min(about.panels.length - 1, Math.max(0, Math.round(state.panel)));
@@ -35,8 +33,9 @@ export class Images {
       state.masked ? numbers(`${base}/image?kind=mask&${which}`) : null,
       state.spots ? json(`${base}/nodes.json?${which}`) : [],
     ]);
-    if (mine !== this.asked) return;
+    if (!current()) return;
     this.which = { image, panel, base };
+    this.drawn = picture;
     this.draw(about, picture, mask, nodes);
     this.buildControls(about, image, panel, nodes.length);
   }
@@ -58,7 +57,7 @@ export class Images {
     this.panel.title.textContent = `${about.name}, image ${this.which.image + 1} of ${about.images}, ${about.angles[this.which.image].map(index).join("° to ")}°, panel ${about.panels[this.which.panel].name || this.which.panel}`;
     const middle = [(columns - 1) / 2, (rows - 1) / 2];
     this.panel.picture.set({
-      image, shape: [columns, rows], down: true,
+      title: this.panel.title.textContent, image, shape: [columns, rows], down: true,
       xy: (i, j) => [i - middle[0], middle[1] - j], ij: (x, y) => [x + middle[0], middle[1] - y],
       reach: Math.max(columns, rows) / 2,
       marks: (picture) => nodes.map(([h, k, l, fast, slow]) => {
@@ -71,7 +70,7 @@ export class Images {
   makePanel() {
     const panel = {};
     panel.picture = new Picture("detector image; arrow keys move the cursor, Page Up and Page Down turn images", {
-      readAt: (i, j) => this.read(i, j),
+      readAt: (i, j, isKey) => this.read(i, j, isKey),
       onView: (zoom, x, y) => change({ zoom: Number(zoom.toPrecision(6)), x: Number(x.toPrecision(6)), y: Number(y.toPrecision(6)) }),
     });
     panel.title = element("span", {});
@@ -85,21 +84,38 @@ export class Images {
     this.stage.replaceChildren(panel.figure);
   }
 
-  read(i, j) {
+  read(i, j, isKey) {
     window.clearTimeout(this.pause);
+    if (!this.which) return;
     const { image, panel, base } = this.which;
     const size = this.catalogue.frames[this.series].panels[panel].size;
     const middle = Math.floor(this.shrinkage / 2);
     const [fast, slow] = [i, j].map((x, n) => Math.min(size[n] - 1, x * this.shrinkage + middle));
     this.pause = window.setTimeout(async () => {
-      const found = await json(`${base}/pixel.json?image=${image}&panel=${panel}&fast=${fast}&slow=${slow}`);
+      const path = `${base}/pixel.json?image=${image}&panel=${panel}&fast=${fast}&slow=${slow}`;
+      this.reading = path;
+      const found = await json(path).catch(() => null); // the line of status says why
+      if (!found || this.reading !== path || state.view !== "images") return;
+      readout.setAttribute("aria-live", isKey ? "polite" : "off");
       readout.textContent = [`fast ${fast} slow ${slow}`, `raw ${show(found.raw)}`,
         found.corrected === null ? "not used" : `corrected ${show(found.corrected)} photons`,
         `h k l = ${found.hkl.map((x) => x.toFixed(2)).join(" ")}`, `d = ${show(found.d)} Å`].join("   ");
     }, PAUSE_MS);
   }
 
+  get name() { return `image_${this.which.image + 1}`; }
+
+  // Pixels as they are drawn: blocks of a large panel by their first pixel.
+  saveNumbers() {
+    const { values, about: { shape: [, columns], shrinkage } } = this.drawn;
+    saveCsv(this.name, {
+      fast: Array.from(values, (_, k) => (k % columns) * shrinkage),
+      slow: Array.from(values, (_, k) => Math.floor(k / columns) * shrinkage), [state.kind]: values,
+    });
+  }
+
   keys(event) {
+    if (!this.which) return false;
     if (event.key === "PageUp" || event.key === "]") change({ image: this.which.image + 1 });
     else if (event.key === "PageDown" || event.key === "[") change({ image: Math.max(0, this.which.image - 1) });
     else return false;
@@ -107,14 +123,28 @@ export class Images {
   }
 
   buildControls(about, image, panel, nNodes) {
+    const { image: turned, zoom, x, y, ...others } = state;
+    const built = JSON.stringify([others, panel]);
+    const nodesText = state.spots ? `predicted Bragg nodes (${nNodes})` : "predicted Bragg nodes";
+    if (built === this.built && this.controls.contains(this.slider)) {
+      this.slider.show(image);
+      this.nodesText.textContent = nodesText;
+      return;
+    }
+    this.built = built;
     const busy = document.activeElement?.id;
-    const slider = element("input", { id: "slider", type: "range", min: 0, max: about.images - 1, step: 1, value: image,
-      "aria-label": "image", oninput: (event) => change({ image: Number(event.target.value) }) });
+    const box = input("image", "number", image + 1, (x) => change({ image: Number(x) - 1 }), { min: 1, max: about.images });
+    this.slider = slider(about.images, "image", (image) => change({ image }), (k) => {
+      box.value = k + 1;
+      return `image ${k + 1} of ${about.images}`;
+    });
+    this.slider.show(image);
+    this.nodesText = element("span", {}, nodesText);
     const list = (items) => items.map((item, n) => [String(n), item.name || String(n)]);
     this.controls.replaceChildren(
       group("Images", field("Series", choice("series", list(this.catalogue.frames), String(this.series), (x) => change({ series: Number(x), image: 0, panel: 0 }))),
         field("Panel", choice("panel", list(about.panels), String(panel), (x) => change({ panel: Number(x) }))),
-        field("Image", input("image", "number", image + 1, (x) => change({ image: Number(x) - 1 }), { min: 1, max: about.images })), slider,
+        field("Image", box), this.slider,
         element("p", {}, "Page Up, Page Down turn images")),
       group("Values", field("Pixels", choice("kind", [["raw", "as in the file"], ["corrected", "corrected photons"]], state.kind, (kind) => change({ kind, low: "", high: "" })))),
       group("Contrast",
@@ -124,9 +154,12 @@ export class Images {
         field("High", input("high", "text", state.high, (high) => change({ high }), { placeholder: "from the data" })),
         field("Colours", choice("colours", [["", "as fits"], ...this.catalogue.colours.map((x) => [x, x])], state.colours, (colours) => change({ colours })))),
       group("Over it",
-        check("spots", `predicted Bragg nodes${state.spots ? ` (${nNodes})` : ""}`, Boolean(state.spots), (spots) => change({ spots })),
+        check("spots", this.nodesText, Boolean(state.spots), (spots) => change({ spots })),
         check("masked", "pixels not used: orange on all images, pink on this one", Boolean(state.masked), (masked) => change({ masked }))),
-      group("Save", element("button", { type: "button", id: "save-png", onclick: () => savePng(`image_${image + 1}`, this.panel.picture) }, "PNG")));
+      group("Save",
+        element("button", { type: "button", id: "save-png", onclick: () => savePng(this.name, this.panel.picture) }, "PNG"), " ",
+        element("button", { type: "button", id: "save-svg", onclick: () => saveSvg(this.name, this.panel.picture) }, "SVG"), " ",
+        element("button", { type: "button", id: "save-csv", onclick: () => this.saveNumbers() }, "CSV")));
     if (busy) document.getElementById(busy)?.focus();
   }
 }

@@ -1,6 +1,6 @@
 // The page: which view is open, and what keys do.
 
-import { json } from "./api.js";
+import { calm, complain, json } from "./api.js";
 import { loadColours } from "./colours.js";
 import { element } from "./dom.js";
 import { Images } from "./images.js";
@@ -16,19 +16,21 @@ const tabs = document.getElementById("tabs");
 const VIEWS = { sections: ["Sections", Sections], volume: ["3D", Volume], profile: ["Profile", Profile], images: ["Images", Images] };
 
 controls.addEventListener("submit", (event) => event.preventDefault());
-theme.addEventListener("change", () => {
-  if (theme.value === "auto") delete document.documentElement.dataset.theme;
-  else document.documentElement.dataset.theme = theme.value;
-  localStorage.setItem("theme", theme.value);
-  views[state.view]?.update();
-});
+// Where keys are a person's own.
+const TYPED = "select, textarea, [role=tab], input:not([type=range], [type=checkbox], [type=radio])";
 
 const views = {};
 
-function showTabs(catalogue) {
-  const names = Object.keys(VIEWS).filter((name) => (name === "images" ? catalogue.frames.length : catalogue.maps.length));
+function showTheme(name) {
+  theme.value = name;
+  if (name === "auto") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = name;
+}
+
+function showTabs(names) {
+  const busy = document.activeElement?.id;
   tabs.replaceChildren(...names.map((name) => element("button", {
-    role: "tab", id: `tab-${name}`, "aria-selected": String(name === state.view), tabIndex: name === state.view ? 0 : -1,
+    role: "tab", type: "button", id: `tab-${name}`, "aria-controls": "stage", "aria-selected": String(name === state.view), tabIndex: name === state.view ? 0 : -1,
     onclick: () => change({ view: name, zoom: 1, x: 0, y: 0, low: "", high: "" }),
     onkeydown: (event) => {
       const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
@@ -38,38 +40,48 @@ function showTabs(catalogue) {
       document.getElementById(`tab-${next}`).focus();
     },
   }, VIEWS[name][0])));
+  if (busy?.startsWith("tab-")) document.getElementById(busy)?.focus();
+  stage.setAttribute("aria-labelledby", `tab-${state.view}`);
 }
 
 async function start() {
   const kept = localStorage.getItem("theme");
-  if (kept === "light" || kept === "dark") {
-    theme.value = kept;
-    document.documentElement.dataset.theme = kept;
-  }
+  if (kept === "light" || kept === "dark") showTheme(kept);
   read();
   const [catalogue, colours] = await Promise.all([json("maps.json"), loadColours()]);
   catalogue.colours = colours;
   for (const [name, [, View]] of Object.entries(VIEWS)) views[name] = new View(catalogue, stage, controls);
-  if (!catalogue.maps.length && state.view !== "images") state.view = "images";
+  const names = Object.keys(VIEWS).filter((name) => (name === "images" ? catalogue.frames.length : catalogue.maps.length));
   document.title = `${[...catalogue.maps, ...catalogue.frames].map((x) => x.name).join(", ")} – offbragg`;
+  let turn = 0;
   const update = async () => {
-    const { view } = state;
-    showTabs(catalogue);
+    turn += 1;
+    const mine = turn;
+    // Whatever comes after something else was asked for, of this view or of another, is not drawn.
+    const current = () => mine === turn;
+    if (!names.includes(state.view)) [state.view] = names;
+    showTabs(names);
     try {
-      await views[view]?.update();
+      await views[state.view].update(current);
+      if (!current()) return;
+      calm();
       stage.dataset.ready = String(Number(stage.dataset.ready ?? 0) + 1);
     } catch (error) {
-      // What the server says is in the line of status already.
-      console.warn(error.message);
+      if (current()) complain(error);
     }
   };
   onChange(update);
+  theme.addEventListener("change", () => {
+    showTheme(theme.value);
+    localStorage.setItem("theme", theme.value);
+    update();
+  });
   document.addEventListener("keydown", (event) => {
-    const typing = event.target.matches("input, select, textarea, [role=tab]") && event.target.type !== "range";
-    if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (views[state.view]?.keys?.(event)) event.preventDefault();
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches(TYPED)) return;
+    if (event.key === " " && event.target.matches("button, input")) return;
+    if (views[state.view].keys?.(event)) event.preventDefault();
   });
   await update();
 }
 
-start();
+start().catch(complain);

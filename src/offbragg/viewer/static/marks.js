@@ -11,7 +11,7 @@ export function planeMarks(geometry, map, { nodes, rings }, distanceUnit) {
   return (picture) => {
     const found = [];
     if (rings && map.space === "reciprocal") found.push(...resolutionRings(geometry, map, picture));
-    if (nodes && map.space === "reciprocal") found.push(...braggNodes(geometry, picture));
+    if (nodes && map.space === "reciprocal") found.push(...braggNodes(geometry, map, picture));
     found.push(...axisNames(geometry, map, picture, distanceUnit));
     return found;
   };
@@ -35,30 +35,39 @@ function resolutionRings(geometry, map, picture) {
 }
 
 // Points of the plane with whole h, k, l: those among whole numbers of steps of two of them.
-function braggNodes(geometry, picture) {
+function braggNodes(geometry, { allowed }, picture) {
   const { origin, u, v, shape } = geometry.plane;
-  const axes = [0, 1, 2].filter((n) => Math.abs(u[n]) > 1e-9 || Math.abs(v[n]) > 1e-9);
-  if (axes.length !== 2) return [];
-  const [a, b] = axes;
-  const determinant = u[a] * v[b] - u[b] * v[a];
-  const corners = [[0, 0], [shape[0] - 1, 0], [0, shape[1] - 1], [shape[0] - 1, shape[1] - 1]]
-    .map(([i, j]) => geometry.coordinates(i, j));
-  const range = (n) => [Math.ceil(Math.min(...corners.map((c) => c[n])) - ON_NODE),
-    Math.floor(Math.max(...corners.map((c) => c[n])) + ON_NODE)];
-  const [[a0, a1], [b0, b1]] = [range(a), range(b)];
-  if ((a1 - a0 + 1) * (b1 - b0 + 1) > MOST_NODES) return [];
-  const fixed = [0, 1, 2].find((n) => n !== a && n !== b);
-  if (Math.abs(origin[fixed] - Math.round(origin[fixed])) > ON_NODE) return [];
-  const found = [];
   const { clientWidth, clientHeight } = picture.box;
+  const area = (n, m) => u[n] * v[m] - u[m] * v[n];
+  const [a, b] = [[0, 1], [0, 2], [1, 2]].sort((p, q) => Math.abs(area(...q)) - Math.abs(area(...p)))[0];
+  const third = 3 - a - b;
+  const determinant = area(a, b);
+  const spans = (corners, n) => [Math.min(...corners.map((c) => c[n])), Math.max(...corners.map((c) => c[n]))];
+  const whole = [[0, 0], [shape[0] - 1, 0], [0, shape[1] - 1], [shape[0] - 1, shape[1] - 1]]
+    .map(([i, j]) => geometry.coordinates(i, j));
+  const seen = [[0, 0], [clientWidth, 0], [0, clientHeight], [clientWidth, clientHeight]]
+    .map(([left, top]) => geometry.coordinates(...geometry.ij(...picture.back(left, top))));
+  const range = (n) => [Math.ceil(Math.max(spans(whole, n)[0], spans(seen, n)[0]) - ON_NODE),
+    Math.floor(Math.min(spans(whole, n)[1], spans(seen, n)[1]) + ON_NODE)];
+  const [[a0, a1], [b0, b1]] = [range(a), range(b)];
+  // So many could not be told apart: they come when the picture is enlarged.
+  if ((a1 - a0 + 1) * (b1 - b0 + 1) > MOST_NODES) return [];
+  const period = allowed.length;
+  const found = [];
   for (let m = a0; m <= a1; m += 1) {
     for (let n = b0; n <= b1; n += 1) {
       const [da, db] = [m - origin[a], n - origin[b]];
       const i = (da * v[b] - db * v[a]) / determinant;
       const j = (u[a] * db - u[b] * da) / determinant;
+      const other = origin[third] + i * u[third] + j * v[third];
+      if (Math.abs(other - Math.round(other)) > ON_NODE) continue;
+      const node = [];
+      [node[a], node[b], node[third]] = [m, n, Math.round(other)];
+      const [p, q, r] = node.map((x) => ((x % period) + period) % period);
+      if (!allowed[p][q][r] || i < -ON_NODE || j < -ON_NODE || i > shape[0] - 1 + ON_NODE || j > shape[1] - 1 + ON_NODE) continue;
       const [x, y] = picture.screen(...geometry.xy(i, j));
       if (x > 0 && y > 0 && x < clientWidth && y < clientHeight)
-        found.push(svg("circle", { class: "node", cx: x, cy: y, r: 3.5 }));
+        found.push(svg("circle", { class: "node", cx: x, cy: y, r: 3.5, "data-hkl": node.join(" ") }));
     }
   }
   return found;

@@ -2,17 +2,20 @@
 
 import { element, svg } from "./dom.js";
 
+const within = (zoom) => Math.min(200, Math.max(0.5, zoom));
+
 export class Picture {
   // readAt(i, j, isKey) is told the nearest point; onView(zoom, x, y) where the view was moved to.
   constructor(label, { readAt, onView }) {
     this.canvas = element("canvas", { "aria-hidden": "true" });
     this.marks = svg("svg", { "aria-hidden": "true" });
     this.box = element("div", {
-      className: "picture", tabIndex: 0, role: "img", "aria-label": label,
+      className: "picture", tabIndex: 0, role: "application", "aria-label": label,
       onmousemove: (event) => this.#hover(event), onmousedown: (event) => this.#grab(event),
       ondblclick: () => onView(1, 0, 0), onkeydown: (event) => this.#key(event),
     }, this.canvas, this.marks);
     this.box.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
+    this.label = label;
     this.readAt = readAt;
     this.onView = onView;
     this.cursor = null;
@@ -20,10 +23,11 @@ export class Picture {
     new ResizeObserver(() => this.draw()).observe(this.box);
   }
 
-  // content: {image: ImageData, shape: [nU, nV], xy(i, j), ij(x, y), reach, matrix, marks(picture)}
+  // content: {title, image: ImageData, shape: [nU, nV], xy(i, j), ij(x, y), reach, matrix, marks(picture)}
   set(content, view) {
     this.content = content;
-    this.view = view;
+    this.view = { ...view, zoom: within(view.zoom) };
+    this.box.setAttribute("aria-label", `${content.title}: ${this.label}`);
     const whole = new OffscreenCanvas(content.image.width, content.image.height);
     whole.getContext("2d").putImageData(content.image, 0, 0);
     this.whole = whole;
@@ -107,13 +111,14 @@ export class Picture {
     const box = this.box.getBoundingClientRect();
     const [x, y] = this.back(event.clientX - box.left, event.clientY - box.top);
     const factor = Math.exp(-event.deltaY / 400);
-    const zoom = Math.min(200, Math.max(0.5, this.view.zoom * factor));
+    const zoom = within(this.view.zoom * factor);
     const real = this.view.zoom / zoom;
     // The point under the mouse stays where it is.
     this.onView(zoom, x + (this.view.x - x) * real, y + (this.view.y - y) * real);
   }
 
   #key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
     const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
     const step = steps[event.key];
     if (step && this.content) {
@@ -128,8 +133,8 @@ export class Picture {
       ];
       this.draw();
       this.readAt(...this.cursor, true);
-    } else if (event.key === "+" || event.key === "=") this.onView(this.view.zoom * 1.25, this.view.x, this.view.y);
-    else if (event.key === "-") this.onView(this.view.zoom / 1.25, this.view.x, this.view.y);
+    } else if (event.key === "+" || event.key === "=") this.onView(within(this.view.zoom * 1.25), this.view.x, this.view.y);
+    else if (event.key === "-") this.onView(within(this.view.zoom / 1.25), this.view.x, this.view.y);
     else if (event.key === "0") this.onView(1, 0, 0);
   }
 }

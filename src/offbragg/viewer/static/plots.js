@@ -3,7 +3,7 @@
 import { json, loadPlotly, numbers } from "./api.js";
 import { choice, element, field, group, input, show } from "./dom.js";
 import { saveCsv } from "./save.js";
-import { change, state } from "./state.js";
+import { change, keep, state } from "./state.js";
 
 const chosen = (catalogue) => {
   const list = String(state.maps).split(",").map(Number).filter((n) => catalogue.maps[n]?.space === "reciprocal");
@@ -22,10 +22,11 @@ const TICKS = [20, 10, 5, 4, 3, 2.5, 2, 1.7, 1.5, 1.3, 1.1, 1];
 export class Profile {
   constructor(catalogue, stage, controls) { Object.assign(this, { catalogue, stage, controls }); }
 
-  async update() {
+  async update(current) {
     const Plotly = await loadPlotly();
     const maps = chosen(this.catalogue);
     const tables = await Promise.all(maps.map((n) => json(`maps/${n}/profile.json`)));
+    if (!current()) return;
     const box = element("div", { className: "plot", id: "profile", role: "img", "aria-label": "mean intensity against resolution" });
     this.stage.className = "one";
     this.stage.replaceChildren(box);
@@ -35,7 +36,9 @@ export class Profile {
       return [{ ...common, y: table.mean, name: `mean, ${name}` },
         { ...common, y: table.spread, name: `spread, ${name}`, line: { dash: "dot" } }];
     });
-    const most = Math.max(...tables.map((table) => Math.max(...table.inv_d.filter((_, n) => table.count[n] > 0))));
+    const measured = tables.flatMap((table) => table.inv_d.filter((_, n) => table.count[n] > 0));
+    // A map may have no measured voxel at all.
+    const most = measured.length ? Math.max(...measured) : Math.max(...tables.map((table) => table.inv_d.at(-1)));
     const ticks = TICKS.filter((d) => 1 / d <= most);
     await Plotly.newPlot(box, lines, look({
       xaxis: { title: { text: "d [Å], even in 1/d" }, range: [0, most * 1.02], tickvals: ticks.map((d) => 1 / d), ticktext: ticks.map(String) },
@@ -51,13 +54,24 @@ export class Profile {
   }
 }
 
+// Where a person looks from, as numbers in the address: eye, centre and what is up.
+const PARTS = ["eye", "center", "up"];
+const cameraText = (camera) => PARTS.flatMap((part) => ["x", "y", "z"].map((axis) => Number(camera[part][axis].toFixed(3)))).join(",");
+
+function cameraOf(text) {
+  const given = text.split(",").map(Number);
+  if (given.length !== 9 || !given.every(Number.isFinite)) return {};
+  return Object.fromEntries(PARTS.map((part, n) => [part, { x: given[3 * n], y: given[3 * n + 1], z: given[3 * n + 2] }]));
+}
+
 export class Volume {
   constructor(catalogue, stage, controls) { Object.assign(this, { catalogue, stage, controls }); }
 
-  async update() {
+  async update(current) {
     const Plotly = await loadPlotly();
     const [n] = chosen(this.catalogue);
     const { values, about } = await numbers(`maps/${n}/volume?array=anisotropic`);
+    if (!current()) return;
     const finite = values.filter(Number.isFinite);
     const spread = Math.sqrt(finite.reduce((sum, x) => sum + x * x, 0) / Math.max(1, finite.length));
     const { edge, reach } = about;
@@ -77,8 +91,9 @@ export class Volume {
     this.stage.className = "one";
     this.stage.replaceChildren(box);
     const axis = (name) => ({ title: { text: `${name} [Å⁻¹]` }, color: ink() });
-    await Plotly.newPlot(box, [trace], look({ margin: { l: 0, r: 0, t: 0, b: 0 }, scene: { xaxis: axis("x"), yaxis: axis("y"), zaxis: axis("z"), aspectmode: "cube" } }),
+    await Plotly.newPlot(box, [trace], look({ margin: { l: 0, r: 0, t: 0, b: 0 }, scene: { xaxis: axis("x"), yaxis: axis("y"), zaxis: axis("z"), aspectmode: "cube", camera: cameraOf(state.camera) } }),
       { responsive: true, displaylogo: false });
+    box.on("plotly_relayout", (moved) => { if (moved["scene.camera"]) keep({ camera: cameraText(moved["scene.camera"]) }); });
     this.controls.replaceChildren(mapChoice(this.catalogue, false), group("Three dimensions",
       field("Shown as", choice("surface", [["isosurface", "surfaces"], ["volume", "volume"]], state.surface, (surface) => change({ surface }))),
       field("At ± rms", input("iso", "number", state.iso, (iso) => change({ iso: Number(iso) }), { min: 0.2, max: 10, step: 0.1 })),

@@ -2,7 +2,7 @@
 
 import { json, numbers } from "./api.js";
 import { limitsOf, paint, paintBar, tableOf } from "./colours.js";
-import { check, choice, element, field, group, index, input, show } from "./dom.js";
+import { check, choice, element, field, group, index, input, show, slider } from "./dom.js";
 import { PlaneGeometry } from "./geometry.js";
 import { planeMarks } from "./marks.js";
 import { Picture } from "./picture.js";
@@ -21,7 +21,6 @@ export class Sections {
     this.controls = controls;
     this.panels = [];
     this.turn = 0;
-    this.asked = 0;
   }
 
   // Maps that are chosen; the ΔPDF of one takes the place of all.
@@ -52,6 +51,7 @@ export class Sections {
   }
 
   async prepare() {
+    if (this.catalogue.maps[state.pdf]?.space !== "reciprocal") state.pdf = "";
     if (state.pdf === "" || this.pdf?.of === state.pdf) return;
     const made = await json(`maps/${Number(state.pdf)}/delta-pdf.json`);
     this.catalogue.maps[made.map] = made;
@@ -91,14 +91,19 @@ export class Sections {
     return Math.min(last, Math.max(map.first[normal], state.level));
   }
 
-  async update() {
-    this.asked += 1;
-    const mine = this.asked;
-    await this.prepare();
-    const wanted = await this.wanted();
-    const planes = await Promise.all(wanted.map(async (one) => ({ ...one, ...(await numbers(one.path)) })));
-    // Another section was asked for while this one came.
-    if (mine !== this.asked) return;
+  async update(current) {
+    let planes;
+    try {
+      await this.prepare();
+      const wanted = await this.wanted();
+      planes = await Promise.all(wanted.map(async (one) => ({ ...one, ...(await numbers(one.path)) })));
+    } catch (error) {
+      // What cannot be shown can be changed.
+      if (current()) this.buildControls();
+      throw error;
+    }
+    // Something else was asked for while this came.
+    if (!current()) return;
     // Linked maps are drawn where the first one is.
     const drawn = planes.map((one) => ({ ...one, about: one.as ?? one.about, own: one.about }));
     if (state.mode === "difference" && drawn.length > 1) drawn.push(difference(drawn[0], drawn[1]));
@@ -119,7 +124,7 @@ export class Sections {
   }
 
   blink() {
-    if (!document.contains(this.stage.firstChild) || state.view !== "sections" || state.mode !== "blink") {
+    if (!this.planes || !document.contains(this.stage.firstChild) || state.view !== "sections" || state.mode !== "blink") {
       window.clearInterval(this.clock);
       return;
     }
@@ -162,18 +167,21 @@ export class Sections {
     const limits = one.isDifference ? limitsOf(one.values, { contrast: "percentile", percentile: state.percentile, low: "", high: "", about0: true }) : shared;
     const geometry = new PlaneGeometry(one.about);
     panel.one = one;
-    panel.geometry = geometry;
-    const where = constant(one.own ?? one.about, map.axes);
+    // A second map is drawn on the first one's axes, but its distances are those of its own cell.
+    panel.geometry = new PlaneGeometry(one.own);
+    const where = constant(one.own, map.axes);
     panel.title.textContent = [one.title, where].filter(Boolean).join(", ");
     panel.cc.textContent = one !== this.planes[0] && !one.isDifference
       ? `CC with the first: ${show(correlation(this.planes[0].values, one.values))}` : "";
     panel.low.textContent = show(limits[0]);
     panel.high.textContent = show(limits[1]);
     paintBar(panel.bar, table);
+    const first = this.catalogue.maps[this.planes[0].map];
     panel.picture.set({
+      title: panel.title.textContent,
       image: paint(one.values, one.about.shape, limits, state.contrast, about0, table),
       shape: one.about.shape, xy: (i, j) => geometry.xy(i, j), ij: (x, y) => geometry.ij(x, y),
-      reach: geometry.reach(map.d_min ? 1 / map.d_min : 0),
+      reach: geometry.reach(first.d_min ? 1 / first.d_min : 0),
       marks: planeMarks(geometry, map, state, map.space === "real" ? "Å" : "Å⁻¹"),
     }, { zoom: state.zoom, x: state.x, y: state.y });
   }
@@ -182,7 +190,7 @@ export class Sections {
   async read(panel, i, j, isKey) {
     const { one, geometry } = panel;
     const map = this.catalogue.maps[one.map];
-    const where = (one.own ?? one.about);
+    const where = one.own;
     const at = where.origin.map((x, n) => x + i * where.u[n] + j * where.v[n]);
     const k = i * one.about.shape[1] + j;
     const distance = geometry.distance(i, j);
@@ -195,8 +203,8 @@ export class Sections {
     readout.setAttribute("aria-live", isKey ? "polite" : "off");
     if (one.isDifference || map.space === "real") return;
     const others = ["intensity", "sigma", "count"].filter((name) => name !== this.array && map.arrays.includes(name));
-    const found = await Promise.all(others.map((name) => numbers(one.path.replace(`array=${this.array}`, `array=${name}`))));
-    if (this.reading !== parts) return;
+    const found = await Promise.all(others.map((name) => numbers(one.path.replace(`array=${this.array}`, `array=${name}`)))).catch(() => null);
+    if (!found || this.reading !== parts || state.view !== "sections") return;
     others.forEach((name, n) => parts.push(`${names[name]} = ${show(found[n].values[k])}`));
     readout.textContent = parts.join("   ");
   }
@@ -216,10 +224,21 @@ export class Sections {
     return true;
   }
 
+  // Controls stay while sections are turned: a slider that is replaced cannot be dragged.
   buildControls() {
     const map = this.first;
     const { axes } = map;
     const { normal } = this;
+    const { level, zoom, x, y, ...others } = state;
+    const built = JSON.stringify([others, this.chosen]);
+    const at = normal === null ? 0 : Math.round((this.level - map.first[normal]) / map.step[normal]);
+    const levelOf = (k) => Number((map.first[normal] + k * map.step[normal]).toPrecision(9));
+    if (built === this.built && this.controls.contains(this.slider)) {
+      this.slider.show(at);
+      return;
+    }
+    this.built = built;
+    this.slider = null;
     const busy = document.activeElement?.id;
     const reciprocal = this.catalogue.maps.map((m, n) => [n, m]).filter(([, m]) => m.space === "reciprocal");
     const selected = new Set(this.chosen);
@@ -240,15 +259,13 @@ export class Sections {
       for (const [name, text] of [["through", "through"], ["along", "along"], ["towards", "and"]])
         section.push(field(`${text} ${axes.join(" ")}`, input(name, "text", state[name], (value) => change({ [name]: value.replace(/\s+/g, ",") }))));
     } else {
-      const n = map.shape[normal];
-      const at = Math.round((this.level - map.first[normal]) / map.step[normal]);
-      const value = (k) => Number((map.first[normal] + k * map.step[normal]).toPrecision(9));
-      section.push(field(axes[normal], input("level", "number", index(value(at)), (text) => change({ level: Number(text) }), { step: "any" })));
-      const slider = element("input", {
-        id: "slider", type: "range", min: 0, max: n - 1, step: 1, value: at, "aria-label": `level ${axes[normal]}`,
-        oninput: (event) => change({ level: value(Number(event.target.value)) }),
+      const box = input("level", "number", "", (text) => change({ level: Number(text) }), { step: "any" });
+      this.slider = slider(map.shape[normal], `level ${axes[normal]}`, (k) => change({ level: levelOf(k) }), (k) => {
+        box.value = index(levelOf(k));
+        return `${axes[normal]} = ${box.value}`;
       });
-      section.push(slider, element("p", {}, "Page Up, Page Down turn sections; Home: 0"));
+      this.slider.show(at);
+      section.push(field(axes[normal], box), this.slider, element("p", {}, "Page Up, Page Down turn sections; Home: 0"));
     }
     parts.push(group("Section", ...section));
     if (map.space === "reciprocal") parts.push(group("Values", field("Array", choice("array",
@@ -279,8 +296,8 @@ export class Sections {
     const [a, b] = this.chosen;
     return group("Whole maps", element("button", {
       type: "button", id: "compare", onclick: async () => {
-        const table = await json(`compare.json?a=${a}&b=${b}`);
-        out.textContent = `CC of the anisotropic parts ${show(table.overall.cc)}, R ${show(table.overall.r)}, over ${table.overall.n} voxels`;
+        const table = await json(`compare.json?a=${a}&b=${b}`).catch(() => null);
+        if (table) out.textContent = `CC of the anisotropic parts ${show(table.overall.cc)}, R ${show(table.overall.r)}, over ${table.overall.n} voxels`;
       },
     }, "CC of the first two"), out);
   }
