@@ -124,6 +124,7 @@ def test_profiles_volumes_comparisons_and_delta_pdfs(server, maps):
     one, other = maps.values()
     table = json.loads(server.ask("maps/0/profile.json")[2])
     assert sum(table["count"]) == np.isfinite(one.intensity).sum()
+    assert table["inv_d"][20] == pytest.approx(0.205)
     values, about = server.numbers("maps/0/volume?array=intensity&edge=8")
     assert values.size == about["edge"] ** 3 == 512
     found = json.loads(server.ask("compare.json?a=0&b=1")[2])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +13,8 @@ from offbragg.crystal.grid import HklGrid
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.maps.shells import ROUNDING, divide, isotropic_shells
 from offbragg.runtime import SILENT, Progress, iter_chunks
+
+Block = tuple[NDArray[np.floating], FloatArray, NDArray[np.floating] | None]
 
 _VOXELS = 1 << 22  # of a slab
 
@@ -83,21 +85,42 @@ def radial_profile(
     >>> found.n.tolist(), found.mean.tolist()
     ([1, 5], [2.0, 2.6])
     """
-    edge = float(np.max(np.abs(_corners(diffuse_map.grid)), initial=0.0))
-    n_shells = int(isotropic_shells(np.array(edge), width)) + 1
-    n = np.zeros(n_shells, dtype=np.int64)
+    sigma = diffuse_map.sigma
+    blocks = (
+        (diffuse_map.intensity[slab], inv_d, None if sigma is None else sigma[slab])
+        for slab, inv_d in slabs(diffuse_map.grid, progress, "radial profile")
+    )
+    return average_shells(blocks, float(np.max(_corners(diffuse_map.grid), initial=0.0)), width)
+
+
+def average_shells(
+    blocks: Iterable[Block], farthest: float, width: float = ISOTROPIC_SHELL_WIDTH
+) -> RadialProfile:
+    """Average a map that comes in blocks of voxels, in shells of equal width in 1/d.
+
+    Parameters
+    ----------
+    blocks : iterable of (intensity, inv_d, sigma or None)
+        Arrays of one shape each; NaN where not measured.
+    farthest : float
+        1/d that no voxel is beyond [Å⁻¹].
+    width : float
+        [Å⁻¹, in 1/d]
+    """
+    n_shells = int(isotropic_shells(np.array(farthest), width)) + 1
+    n, n_known = np.zeros((2, n_shells), dtype=np.int64)
     sums = np.zeros((4, n_shells))  # of 1/d, I, I², σ²
-    n_known = np.zeros(n_shells, dtype=np.int64)
-    for slab, inv_d in slabs(diffuse_map.grid, progress, "radial profile"):
-        intensity = diffuse_map.intensity[slab]
+    has_sigma = False
+    for intensity, inv_d, errors in blocks:
         measured = np.isfinite(intensity)
         shell = isotropic_shells(inv_d[measured], width)
         values = intensity[measured].astype(np.float64)
         n += np.bincount(shell, minlength=n_shells)
         for row, column in enumerate((inv_d[measured], values, values**2)):
             sums[row] += np.bincount(shell, column, n_shells)
-        if diffuse_map.sigma is not None:
-            sigma = diffuse_map.sigma[slab][measured].astype(np.float64)
+        if errors is not None:
+            has_sigma = True
+            sigma = errors[measured].astype(np.float64)
             known = np.isfinite(sigma)
             sums[3] += np.bincount(shell[known], sigma[known] ** 2, n_shells)
             n_known += np.bincount(shell[known], minlength=n_shells)
@@ -109,7 +132,7 @@ def radial_profile(
         n=n[:last],
         mean=mean[:last],
         variation=np.sqrt(spread)[:last],
-        sigma=None if diffuse_map.sigma is None else np.sqrt(divide(sums[3], n_known))[:last],
+        sigma=np.sqrt(divide(sums[3], n_known))[:last] if has_sigma else None,
         width=width,
     )
 

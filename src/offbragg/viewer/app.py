@@ -120,8 +120,9 @@ class _Answers:
 
     def profile(self, request: Request) -> Response:
         table = self._map(request).isotropic()
-        columns = {"inv_d": table.inv_d, "mean": table.mean, "spread": table.spread}
-        return JSONResponse(plain({**columns, "count": table.count}))
+        middle = (np.arange(len(table.mean)) + 0.5) * table.width
+        columns = {"inv_d": middle, "mean": table.mean, "spread": table.variation}
+        return JSONResponse(plain({**columns, "count": table.n}))
 
     def volume(self, request: Request) -> Response:
         array = request.query_params.get("array", "anisotropic")

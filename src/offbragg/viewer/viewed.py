@@ -12,37 +12,15 @@ from typing import TYPE_CHECKING, Literal
 import h5py
 import numpy as np
 
-from offbragg.conventions import ISOTROPIC_SHELL_WIDTH, BoolArray, FloatArray, IntArray
+from offbragg.conventions import BoolArray, FloatArray, IntArray
 from offbragg.crystal.cell import Cell
 from offbragg.crystal.centring import allowed_nodes
 from offbragg.maps.map_file import DATASETS, reading
-from offbragg.maps.shells import divide, isotropic_shells
+from offbragg.maps.radial import RadialProfile, average_shells
 from offbragg.viewer.chunks import ArrayVoxels, ChunkedVoxels, Index, Values, Voxels
 
 if TYPE_CHECKING:
     from offbragg.maps.patterson import DeltaPdf
-
-
-@dataclass(frozen=True)
-class Isotropic:
-    """Mean over the voxels of each shell of 0.01 Å⁻¹ in 1/d.
-
-    Attributes
-    ----------
-    mean, spread : ndarray, shape (n_shells,), float64
-        NaN where a shell has no measured voxel.
-    count : ndarray, shape (n_shells,), int64
-        Measured voxels.
-    """
-
-    mean: FloatArray
-    spread: FloatArray
-    count: IntArray
-
-    @property
-    def inv_d(self) -> FloatArray:
-        """Middle of each shell [Å⁻¹]."""
-        return np.asarray((np.arange(len(self.mean)) + 0.5) * ISOTROPIC_SHELL_WIDTH, np.float64)
 
 
 @dataclass(eq=False)
@@ -86,7 +64,7 @@ class ViewedMap:
     d_min: float | None = None
     allowed: BoolArray = field(default_factory=lambda: np.ones((1, 1, 1), dtype=bool), repr=False)
     path: Path | None = None
-    _isotropic: Future[Isotropic] | None = field(default=None, repr=False)
+    _isotropic: Future[RadialProfile] | None = field(default=None, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -107,11 +85,11 @@ class ViewedMap:
         index = np.where(inside[..., None], position, 0.0).astype(np.int64)
         return index, inside
 
-    def isotropic(self) -> Isotropic:
+    def isotropic(self) -> RadialProfile:
         """Means of shells; worked out once, waiting where that is going on."""
         return self.start_isotropic().result()
 
-    def start_isotropic(self) -> Future[Isotropic]:
+    def start_isotropic(self) -> Future[RadialProfile]:
         """Begin to work out the means of shells, if that has not begun."""
         with self._lock:
             if self._isotropic is None:
@@ -126,21 +104,14 @@ class ViewedMap:
         except Exception as error:  # noqa: BLE001 - whoever waits for it gets it
             self._isotropic.set_exception(error)
 
-    def _shells(self) -> Isotropic:
+    def _shells(self) -> RadialProfile:
         corners = np.array(np.meshgrid(*([0, n - 1] for n in self.shape))).reshape(3, -1).T
         farthest = self.inv_d(self.first + corners * self.step).max(initial=0.0)
-        n_shells = int(isotropic_shells(np.array(farthest))) + 1
-        totals = np.zeros((3, n_shells))
-        for first, values in self.arrays["intensity"].blocks():
-            shell = isotropic_shells(self.block_inv_d(first, values.shape))
-            measured = np.isfinite(values)
-            used, of = values[measured].astype(np.float64), shell[measured]
-            for total, weights in zip(totals, (None, used, used * used), strict=True):
-                total += np.bincount(of, weights, n_shells)
-        count, total, squares = totals
-        mean = divide(total, count)
-        spread = np.sqrt(np.maximum(divide(squares, count) - mean**2, 0.0))
-        return Isotropic(mean, spread, count.astype(np.int64))
+        blocks = (
+            (values, self.block_inv_d(first, values.shape), None)
+            for first, values in self.arrays["intensity"].blocks()
+        )
+        return average_shells(blocks, float(farthest))
 
     def block_inv_d(self, first: Index, shape: tuple[int, ...]) -> FloatArray:
         """1/d [Å⁻¹] of a block of voxels that begins at an index."""
@@ -157,9 +128,7 @@ class ViewedMap:
 
     def less_isotropic(self, values: Values, inv_d: FloatArray) -> Values:
         """Values less the mean of their shells, as `anisotropic_part` takes it off."""
-        mean = self.isotropic().mean
-        shell = np.minimum(isotropic_shells(inv_d), len(mean) - 1)
-        return (values - mean[shell]).astype(np.float32)
+        return self.isotropic().varying(values, inv_d).astype(np.float32)
 
 
 def open_map(path: Path, name: str, pool: ThreadPoolExecutor) -> ViewedMap:
