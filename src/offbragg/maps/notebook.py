@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from offbragg.conventions import FloatArray
 from offbragg.formatting import show
-from offbragg.maps.shells import anisotropic_part
+from offbragg.maps.radial import RadialProfile, radial_profile
+from offbragg.maps.section import take_section
 
 if TYPE_CHECKING:
     from offbragg.maps.diffuse_map import DiffuseMap
@@ -25,7 +25,7 @@ _WIDTH = 220  # of a section on the page [pixels]
 _LARGEST = 400  # voxels along a section: more are not seen at that width
 _CONTRAST = 98.0  # percentile of |I - isotropic| that has full colour
 _MISSING = (0.75, 0.75, 0.75)
-_PLANES = ((0, 1, 2), (1, 0, 2), (2, 0, 1))  # axis held, axis to the right, axis upwards
+_PLANES = ("kl", "hl", "hk")  # h = 0, k = 0, l = 0
 
 
 def map_html(diffuse_map: DiffuseMap) -> str:
@@ -35,9 +35,10 @@ def map_html(diffuse_map: DiffuseMap) -> str:
         f"<td style='text-align:left'>{html.escape(text)}</td></tr>"
         for name, text in _facts(diffuse_map)
     )
+    # Whatever a map holds is shown.
     with np.errstate(all="ignore"):
-        part = anisotropic_part(diffuse_map.intensity, diffuse_map.grid.inv_d())
-    sections = "".join(_figure(diffuse_map, part, plane) for plane in _PLANES)
+        profile = radial_profile(diffuse_map)
+    sections = "".join(_figure(diffuse_map, p, profile) for p in _PLANES)
     return (
         f"<div><table>{rows}</table><div style='display:flex;gap:1em;flex-wrap:wrap'>{sections}"
         "</div><small>Anisotropic part: intensity less the mean of its shell. Red above, blue "
@@ -66,23 +67,19 @@ def _facts(diffuse_map: DiffuseMap) -> list[tuple[str, str]]:
     ]
 
 
-def _figure(diffuse_map: DiffuseMap, part: FloatArray, plane: tuple[int, int, int]) -> str:
+def _figure(diffuse_map: DiffuseMap, plane: str, profile: RadialProfile) -> str:
     """One section in its true shape, under its name."""
-    held, across, up = plane
-    grid = diffuse_map.grid
-    axes = (grid.h, grid.k, grid.l)
-    place = int(np.argmin(np.abs(axes[held])))
-    thin = [slice(None, None, -(-n // _LARGEST)) for n in grid.shape]
-    thin[held] = slice(place, place + 1)
-    section = np.squeeze(part[tuple(thin)], axis=held)
-    name = f"{'hkl'[held]} = {axes[held][place]:g}"
-    # Rows of an image run to the right and downwards: the section's first axis to the right.
-    image = base64.b64encode(_png(section.T[::-1])).decode()
-    reciprocal = grid.cell.frac_matrix
-    right, upward = (reciprocal[n] * len(axes[n]) / grid.sampling[n] for n in (across, up))
-    length = float(np.linalg.norm(right))
-    along = float(upward @ right) / length
-    height = float(np.sqrt(max(upward @ upward - along**2, 0.0)))
+    with np.errstate(all="ignore"):
+        section = take_section(diffuse_map, plane, 0.0, profile)
+    per_index = dict(zip("hkl", diffuse_map.grid.sampling, strict=True))
+    across, up = plane[0], plane[1]
+    name = f"{section.normal} = {section.level:g}"
+    thin = tuple(slice(None, None, -(-n // _LARGEST)) for n in section.values.shape)
+    # Rows of an image go downwards.
+    image = base64.b64encode(_png(section.values[thin][::-1])).decode()
+    # The first axis lies along x.
+    length = len(section.across) / per_index[across] * section.vectors[0, 0]
+    along, height = len(section.up) / per_index[up] * section.vectors[1, :2]
     width = length + abs(along)
     # From the unit square, y downwards, to the parallelogram, whose upper edge is moved by `along`.
     matrix = (length, 0.0, -along, height, max(along, 0.0), 0.0)
@@ -94,11 +91,11 @@ def _figure(diffuse_map: DiffuseMap, part: FloatArray, plane: tuple[int, int, in
         f"<image href='data:image/png;base64,{image}' width='1' height='1' "
         f"preserveAspectRatio='none' style='image-rendering:pixelated' "
         f"transform='matrix({numbers})'/></svg><figcaption>{html.escape(name)}, "
-        f"{'hkl'[across]} to the right, {'hkl'[up]} upwards</figcaption></figure>"
+        f"{across} to the right, {up} upwards</figcaption></figure>"
     )
 
 
-def _png(section: FloatArray) -> bytes:
+def _png(section: NDArray[np.floating]) -> bytes:
     """Colours of a section, as PNG."""
     from matplotlib import colormaps
     from matplotlib.image import imsave
