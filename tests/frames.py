@@ -1,13 +1,13 @@
 """Frames drawn round a random structure, and plain sums over them."""
 
 import numpy as np
+
+from offbragg.scattering import HalfLattice
 from tests.oracles import (
     draw_displacements,
     q_of,
 )
 from tests.strategies import CRYSTALS, random_covariance, random_structure
-
-from offbragg.scattering import HalfLattice
 
 N_ATOMS = 6
 

@@ -7,6 +7,7 @@ cells of a crystal written out.
 
 import gemmi
 import numpy as np
+
 from tests.oracles import cell_vectors, copies, form_factors, q_of, reciprocal_vectors
 
 # Gauss–Legendre points along each edge of a voxel: right to rounding for phases that turn

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import numpy as np
-from tests.oracles import blocks
-from tests.strategies import CRYSTALS, random_structure
 
 from offbragg.crystal.structure import AtomicStructure
 from offbragg.scattering.displacements import LowRank
+from tests.oracles import blocks
+from tests.strategies import CRYSTALS, random_structure
 
 TRICLINIC = CRYSTALS["triclinic"][0]
 

@@ -9,11 +9,11 @@ from functools import cache
 
 import numpy as np
 import pytest
-from tests.oracles import cell_vectors, copies, form_factors
-from tests.strategies import random_structure
 
 from offbragg.crystal.cell import Cell
 from offbragg.disorder.lattice_vibrations import LatticeVibrations
+from tests.oracles import cell_vectors, copies, form_factors
+from tests.strategies import random_structure
 
 # Small cells with springs of up to CUTOFF Å, so that few atoms are tied in all directions.
 CUTOFF = 8.9

@@ -5,8 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from tests.oracles import blocks
-from tests.strategies import CRYSTALS, random_covariance, random_structure, random_u
 
 from offbragg import (
     Covariance,
@@ -20,6 +18,8 @@ from offbragg import (
 from offbragg.differentiable import MapOperator
 from offbragg.scattering import Displacements, Engine
 from offbragg.scattering.displacements import values_of
+from tests.oracles import blocks
+from tests.strategies import CRYSTALS, random_covariance, random_structure, random_u
 
 DOT_RTOL = 1e-9  # the same sums, transposed, in another order
 NUFFT_RTOL = 1e-6  # single precision is not used at rtol = 1e-6

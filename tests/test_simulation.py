@@ -10,15 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
-from tests.oracles import (
-    copies,
-    diffuse_of_cell,
-    diffuse_sum,
-    form_factors,
-    q_of,
-    structure_factor_sum,
-)
-from tests.strategies import CRYSTALS, random_covariance, random_structure, structures
 
 from offbragg import (
     AtomicStructure,
@@ -35,6 +26,15 @@ from offbragg.crystal.solvent import solvent_structure_factors
 from offbragg.crystal.symmetry import lattice_matrices, space_group_operations
 from offbragg.errors import InputError
 from offbragg.simulation import gather, lattice_for
+from tests.oracles import (
+    copies,
+    diffuse_of_cell,
+    diffuse_sum,
+    form_factors,
+    q_of,
+    structure_factor_sum,
+)
+from tests.strategies import CRYSTALS, random_covariance, random_structure, structures
 
 MAP_ERROR = 1e-3  # of the mean, the project's own figure
 # Structure factors on a map are good to 1e-7 of F(0): |F|² to 2e-7 |F| F(0).
