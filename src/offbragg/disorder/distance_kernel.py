@@ -151,17 +151,21 @@ class DistancePairs(Pairs):
         reach = self.cutoff + np.linalg.norm(high - low)
         n_cells = np.ceil(reach * np.linalg.norm(cell.frac_matrix, axis=1)).astype(int) + 1
         centre = frac.mean(axis=0)
+        to_cartesian = cell.orth_matrix.T
+        shifts = np.array(list(itertools.product(*(range(-m, m + 1) for m in n_cells))))
         for number, (rotation, translation) in enumerate(
             zip(operations.rotations, operations.translations, strict=True)
         ):
             image = frac @ rotation.T + translation
-            nearest = np.rint(centre - image.mean(axis=0))
-            for shift in itertools.product(*(range(-m, m + 1) for m in n_cells)):
-                placed = (image + nearest + np.array(shift)) @ cell.orth_matrix.T
-                gap = np.maximum(placed.min(axis=0) - high, low - placed.max(axis=0))
-                if np.linalg.norm(np.maximum(gap, 0.0)) < self.cutoff:
-                    is_own = number == 0 and np.allclose(placed, positions, atol=1e-6)
-                    yield number, placed, is_own
+            image = image + np.rint(centre - image.mean(axis=0))
+            # Between the boxes of the unit and of the copy in every cell, at once.
+            base, moved = image @ to_cartesian, shifts @ to_cartesian
+            gap = np.maximum(base.min(axis=0) + moved - high, low - base.max(axis=0) - moved)
+            near = np.linalg.norm(np.maximum(gap, 0.0), axis=1) < self.cutoff
+            for shift in shifts[near]:
+                placed = (image + shift) @ to_cartesian
+                is_own = number == 0 and np.allclose(placed, positions, atol=1e-6)
+                yield number, placed, is_own
 
 
 def reach_of(kernel: str, correlation_length: float, tail: float) -> float:
