@@ -17,7 +17,7 @@ FUNCTIONS = {"splat": splat_at, "pair-nufft": pair_nufft_at}
 def made(seed, n=14, n_q=60, *, isotropic=True):
     """Atoms, q with |q| from 0 to 3, form factors and a covariance."""
     rng = np.random.default_rng(seed)
-    positions = rng.uniform(0, 20, (n, 3))
+    positions = rng.uniform(0, 12, (n, 3))
     elements = rng.choice(["C", "N", "O", "S"], n)
     directions = rng.normal(size=(n_q, 3))
     q = directions / np.linalg.norm(directions, axis=1)[:, None]
