@@ -8,6 +8,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from offbragg.crystal.grid import HklGrid
 from offbragg.errors import InputError
+from offbragg.made_crystal import make_experiment
+from offbragg.reduction._run_kernels import RUN
 from offbragg.reduction.bragg_mask import BraggMask, bragg_distance
 from offbragg.reduction.corrections import PIXEL_CORRECTIONS, correction_factor
 from offbragg.reduction.pixel_table import PixelTable
@@ -233,6 +235,47 @@ def test_centring_keeps_pixels_at_absent_nodes(experiment, counts):
         for mask in (None, BraggMask(cell, "P 1", 0.3), BraggMask(cell, "F 4 3 2", 0.3))
     ]
     assert n[1] < n[2] < n[0]
+
+
+@pytest.fixture(scope="module")
+def wide():
+    """Panels of many runs, rows that are no whole number of them: an experiment and photons."""
+    cell = (40.0, 50.0, 60.0, 80.0, 95.0, 100.0)
+    made = make_experiment(cell, "P 1", d_min=3.0, n_images=8, n_pixels=300)
+    rng = np.random.default_rng(3)
+    return made, [rng.poisson(1.0, p.shape).astype(np.float32) for p in made.detector]
+
+
+def test_runs_lie_in_their_balls(wide):
+    table = tables_of(wide[0])[0]
+    assert len(table.bounds) == -(-len(table.directions) // RUN)
+    ball = np.repeat(table.bounds, RUN, axis=0)[: len(table.directions)]
+    away = np.linalg.norm(table.directions - ball[:, :3], axis=1)
+    assert np.all(away <= ball[:, 3])
+    assert np.all(table.bounds[:, 3] < 1.0)
+
+
+@pytest.mark.parametrize("space_group", ["P 1", "F 4 3 2"])
+def test_a_part_of_a_grid_gets_what_it_gets_in_the_whole(space_group, wide):
+    """Runs of pixels beside the grid are passed over, and no others."""
+    experiment, photons = wide
+    cell = experiment.crystal.cell
+    whole = HklGrid.from_resolution(cell, 3.0, (2, 1, 1))
+    mask = BraggMask(cell, space_group, 0.3)
+    all_of_it = one_image(experiment, photons, VoxelRule(whole, mask), 5)
+    met = np.argwhere(all_of_it.counts.reshape(whole.shape)[2:-4, 2:-4, 2:-4])
+    for place in np.random.default_rng(8).permutation(met)[:6]:
+        h, k, l = np.asarray(whole.first_index + 2 + place) / whole.sampling  # noqa: E741
+        axes = (np.arange(h, h + 2, 0.5), np.arange(k, k + 3), np.arange(l, l + 3))
+        part = HklGrid(cell, *axes)
+        found = one_image(experiment, photons, VoxelRule(part, mask), 5)
+        points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+        places, inside = whole.index_of(points)
+        assert np.all(inside)
+        flat = np.ravel_multi_index(np.moveaxis(places, -1, 0), whole.shape).reshape(-1)
+        assert_array_equal(found.counts, all_of_it.counts[flat])
+        assert_allclose(found.sums, all_of_it.sums[flat], rtol=RTOL_FLOAT32)
+        assert found.counts.sum() > 0
 
 
 # --- 5 errors ------------------------------------------------------------

@@ -10,135 +10,112 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from offbragg.reduction._node_kernels import is_near_node
+from offbragg.reduction._node_kernels import FUSED, is_near_node
+from offbragg.reduction._run_kernels import (
+    RUN,
+    is_beside,
+    leave_out,
+    locate_pixels,
+    longest_path,
+)
 
 # Columns of the sums of a voxel; those beyond N_SUMS only where sums have WIDE columns.
 SUM_INTENSITY, SUM_VARIANCE, SUM_FACTOR, SUM_WEIGHT = 0, 1, 2, 3
 N_SUMS = 4
 SUM_EXPECTED, SUM_X, SUM_Y, SUM_OWN, SUM_OFF = 4, 5, 6, 7, 8  # the last one for h, k and l
 WIDE = 11
-# Pixels that are located at a time: places and doubts stay in the first cache.
-_BLOCK = 1024
 
 
-@njit(cache=True, nogil=True)
-def locate_pixels(photons, directions, motion, grid, safe, place, doubt):
-    """Find the voxels of consecutive pixels, without a branch, so that four go at a time.
+@njit(cache=True, nogil=True, fastmath=FUSED)
+def _add_one(sums, counts, voxel, count, more, factor):
+    """Add a whole pixel to the first columns of a voxel's sums."""
+    sums[voxel, SUM_INTENSITY] += count * factor
+    sums[voxel, SUM_VARIANCE] += (count + more) * factor * factor
+    sums[voxel, SUM_FACTOR] += factor * factor
+    sums[voxel, SUM_WEIGHT] += 1.0
+    counts[voxel] += 1
 
-    ``directions`` (3 n_pixels,) are those of `accumulate_pixels`, flattened. ``place`` (n_pixels,)
-    gets the voxel, −1 of pixels that are excluded or beside the grid; ``doubt`` (n_pixels,) what
-    is 0 or more where a path may come near to a node, see `is_near_node` for ``safe``; float64.
-    """
-    (m, v), (dm, dv) = motion
+
+@njit(cache=True, nogil=True, fastmath=FUSED)
+def _add(pixels, begin, end, place, sums, counts):
+    """Add the pixels from begin to end to the sums of their voxels."""
+    photons, _, factors, scale, excess = pixels
+    has_excess = excess.shape[0] > 0
+    for at in range(end - begin):
+        if place[at] >= 0.0:
+            pixel, voxel = np.uint64(begin + at), np.uint64(place[at])
+            more = excess[pixel] if has_excess else np.float32(0.0)
+            _add_one(sums, counts, voxel, photons[pixel], more, scale * factors[pixel])
+
+
+@njit(cache=True, nogil=True, fastmath=FUSED)
+def _add_wide(pixels, begin, end, hkl, grid, place, voxels):
+    """Add the pixels from begin to end to the sums of their voxels, all columns of a wedge."""
+    photons, directions, factors, scale, excess = pixels
+    sums, counts, touched, n_touched, axes = voxels
     first, shape, sampling = grid
-    m00, m01, m02, v0 = m[0, 0], m[0, 1], m[0, 2], v[0]
-    m10, m11, m12, v1 = m[1, 0], m[1, 1], m[1, 2], v[1]
-    m20, m21, m22, v2 = m[2, 0], m[2, 1], m[2, 2], v[2]
-    d00, d01, d02, w0 = dm[0, 0], dm[0, 1], dm[0, 2], dv[0]
-    d10, d11, d12, w1 = dm[1, 0], dm[1, 1], dm[1, 2], dv[1]
-    d20, d21, d22, w2 = dm[2, 0], dm[2, 1], dm[2, 2], dv[2]
-    per_h, per_k, per_l = sampling
+    hs, ks, ls = hkl
+    has_excess = excess.shape[0] > 0
+    n_k, n_l = shape[1], shape[2]
     half_h, half_k, half_l = 0.5 - first[0], 0.5 - first[1], 0.5 - first[2]
-    n_h, n_k, n_l = float(shape[0]), float(shape[1]), float(shape[2])
-    for pixel in range(place.shape[0]):
-        x = np.float64(directions[3 * pixel])
-        y = np.float64(directions[3 * pixel + 1])
-        z = np.float64(directions[3 * pixel + 2])
-        count = photons[pixel]
-        h = m00 * x + m01 * y + m02 * z - v0
-        k = m10 * x + m11 * y + m12 * z - v1
-        l = m20 * x + m21 * y + m22 * z - v2  # noqa: E741
-        i = np.floor(h * per_h + half_h)
-        j = np.floor(k * per_k + half_k)
-        o = np.floor(l * per_l + half_l)
-        inside = (i >= 0.0) & (i < n_h) & (j >= 0.0) & (j < n_k) & (o >= 0.0) & (o < n_l)
-        place[pixel] = (i * n_k + j) * n_l + o if inside & (count == count) else -1.0
-        off_h, off_k = abs(h - np.floor(h + 0.5)), abs(k - np.floor(k + 0.5))
-        off_l = abs(l - np.floor(l + 0.5))
-        dh = abs(d00 * x + d01 * y + d02 * z - w0)
-        dk = abs(d10 * x + d11 * y + d12 * z - w1)
-        dl = abs(d20 * x + d21 * y + d22 * z - w2)
-        # The built-in max would keep the loop from going four at a time.
-        off = off_h if off_h > off_k else off_k
-        off = off if off > off_l else off_l
-        reach = dh if dh > dk else dk
-        reach = reach if reach > dl else dl
-        beyond, close = off + 0.5 * reach - safe, 1.0 - safe - off + 0.5 * reach
-        doubt[pixel] = beyond if beyond > close else close
+    for at in range(end - begin):
+        if place[at] < 0.0:
+            continue
+        pixel, voxel = begin + at, int(place[at])
+        x, y, z = directions[pixel, 0], directions[pixel, 1], directions[pixel, 2]
+        factor = scale * factors[pixel]
+        more = excess[pixel] if has_excess else np.float32(0.0)
+        if counts[voxel] == 0:
+            touched[n_touched[0]] = voxel
+            n_touched[0] += 1
+        _add_one(sums, counts, voxel, photons[pixel], more, factor)
+        i, j, o = voxel // (n_k * n_l), voxel // n_l % n_k, voxel % n_l
+        sums[voxel, SUM_EXPECTED] += factor
+        sums[voxel, SUM_X] += x * axes[0, 0] + y * axes[0, 1] + z * axes[0, 2]
+        sums[voxel, SUM_Y] += x * axes[1, 0] + y * axes[1, 1] + z * axes[1, 2]
+        sums[voxel, SUM_OWN] += more * factor * factor
+        sums[voxel, SUM_OFF] += hs[at] * sampling[0] + half_h - i - 0.5
+        sums[voxel, SUM_OFF + 1] += ks[at] * sampling[1] + half_k - j - 0.5
+        sums[voxel, SUM_OFF + 2] += ls[at] * sampling[2] + half_l - o - 0.5
 
 
-@njit(cache=True, nogil=True)
-def accumulate_pixels(pixels, motion, grid, bragg, voxels):
+@njit(cache=True, nogil=True, fastmath=FUSED)
+def accumulate_pixels(pixels, bounds, motion, grid, bragg, voxels):
     """Add one image to the sums, every pixel whole to the voxel that its centre falls in.
 
     Parameters, all tuples: pixels, of photons (n_pixels,), directions (n_pixels, 3) and κ
     (n_pixels,), float32, the image's scale, and what variances exceed the photons by (n_pixels or
-    0: nothing) float32; motion, of the transform in the middle of the
-    image and its change over the image; grid, of first (3,) float64, shape (3,) int64, sampling
-    (3,) float64; bragg, see `is_near_node` (radius 0: none); voxels, of sums (n_voxels, N_SUMS or
-    WIDE) floats and counts (n_voxels,) int32, changed in place, and for WIDE ones of touched
-    (n_voxels,) int64, the voxels that got their first pixel, how many those are (1,), and axes
-    (2, 3) that directions are noted along.
+    0: nothing) float32; bounds (n_runs, 4), see `bound_runs`; motion, of the transform in the
+    middle of the image and its change over the image; grid, of first (3,) float64, shape (3,)
+    int64, sampling (3,) float64; bragg, see `is_near_node` (radius 0: none); voxels, of sums
+    (n_voxels, N_SUMS or WIDE) floats and counts (n_voxels,) int32, changed in place, and for WIDE
+    ones of touched (n_voxels,) int64, the voxels that got their first pixel, how many those are
+    (1,), and axes (2, 3) that directions are noted along.
     """
-    photons, directions, factors, scale, excess = pixels
-    has_excess = excess.shape[0] > 0
-    (m, v), (dm, dv) = motion
-    sums, counts, touched, n_touched, axes = voxels
-    is_wide = sums.shape[1] == WIDE
-    first, shape, sampling = grid
-    radius, safe, is_wanted_near = bragg[0], bragg[1], bragg[7]
-    n_k, n_l = shape[1], shape[2]
-    half_h, half_k, half_l = 0.5 - first[0], 0.5 - first[1], 0.5 - first[2]
+    photons, directions = pixels[0], pixels[1]
+    transform, change = motion
+    sums, counts = voxels[0], voxels[1]
+    radius, safe = bragg[0], bragg[1]
     flat = directions.reshape(-1)
-    places, doubts = np.empty(_BLOCK), np.empty(_BLOCK)
-    for begin in range(0, photons.shape[0], _BLOCK):
-        end = min(begin + _BLOCK, photons.shape[0])
-        place, doubt = places[: end - begin], doubts[: end - begin]
-        locate_pixels(
-            photons[begin:end], flat[3 * begin : 3 * end], motion, grid, safe, place, doubt
-        )
-        for pixel in range(begin, end):
-            if place[pixel - begin] < 0.0:
-                continue
-            voxel = int(place[pixel - begin])
-            x, y, z = directions[pixel, 0], directions[pixel, 1], directions[pixel, 2]
-            is_doubtful = radius > 0.0 and doubt[pixel - begin] >= 0.0
-            if is_doubtful or is_wide:
-                h = m[0, 0] * x + m[0, 1] * y + m[0, 2] * z - v[0]
-                k = m[1, 0] * x + m[1, 1] * y + m[1, 2] * z - v[1]
-                l = m[2, 0] * x + m[2, 1] * y + m[2, 2] * z - v[2]  # noqa: E741
-            if radius > 0.0:
-                near = False
-                if is_doubtful:
-                    dh = dm[0, 0] * x + dm[0, 1] * y + dm[0, 2] * z - dv[0]
-                    dk = dm[1, 0] * x + dm[1, 1] * y + dm[1, 2] * z - dv[1]
-                    dl = dm[2, 0] * x + dm[2, 1] * y + dm[2, 2] * z - dv[2]
-                    near = is_near_node(h, k, l, dh, dk, dl, bragg)
-                if near != is_wanted_near:
-                    continue
-            factor = scale * factors[pixel]
-            count = photons[pixel]
-            sums[voxel, 0] += count * factor
-            more = excess[pixel] if has_excess else np.float32(0.0)
-            sums[voxel, 1] += (count + more) * factor * factor
-            sums[voxel, 2] += factor * factor
-            sums[voxel, 3] += 1.0
-            if is_wide:
-                if counts[voxel] == 0:
-                    touched[n_touched[0]] = voxel
-                    n_touched[0] += 1
-                sums[voxel, 4] += factor
-                sums[voxel, 5] += x * axes[0, 0] + y * axes[0, 1] + z * axes[0, 2]
-                sums[voxel, 6] += x * axes[1, 0] + y * axes[1, 1] + z * axes[1, 2]
-                sums[voxel, 7] += more * factor * factor
-                i, j, o = voxel // (n_k * n_l), voxel // n_l % n_k, voxel % n_l
-                sums[voxel, 8] += h * sampling[0] + half_h - i - 0.5
-                sums[voxel, 9] += k * sampling[1] + half_k - j - 0.5
-                sums[voxel, 10] += l * sampling[2] + half_l - o - 0.5
-            counts[voxel] += 1
+    place, doubt = np.empty(RUN), np.empty(RUN)
+    hkl = (np.empty(RUN), np.empty(RUN), np.empty(RUN))
+    for run in range(bounds.shape[0]):
+        bound = (bounds[run, 0], bounds[run, 1], bounds[run, 2], bounds[run, 3])
+        if is_beside(bound, transform, grid):
+            continue
+        begin = RUN * run
+        end = min(begin + RUN, photons.shape[0])
+        reach = longest_path(bound, change)
+        locate_pixels(photons, flat, begin, end, transform, grid, safe, reach, hkl, place, doubt)
+        if radius > 0.0:
+            leave_out(directions, begin, end, hkl, change, bragg, doubt, place)
+        if sums.shape[1] == WIDE:
+            _add_wide(pixels, begin, end, hkl, grid, place, voxels)
+        else:
+            _add(pixels, begin, end, place, sums, counts)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath=FUSED)
 def accumulate_samples(pixels, motion, grid, bragg, voxels, samples):
     """Add one image to the sums, every pixel split over points of its area and its rotation.
 

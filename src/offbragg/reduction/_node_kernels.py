@@ -8,8 +8,11 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+# A product and a sum in one step where the processor can: a third fewer steps.
+FUSED = {"contract"}
 
-@njit(cache=True, nogil=True)
+
+@njit(cache=True, nogil=True, fastmath=FUSED)
 def comes_near(x, y, z, dx, dy, dz, metric, radius):
     """Tell whether the path from (x, y, z) − d/2 to (x, y, z) + d/2 comes within a radius of 0."""
     m00, m11, m22, m01, m02, m12 = metric
@@ -20,12 +23,13 @@ def comes_near(x, y, z, dx, dy, dz, metric, radius):
     along = abs(x * gx + y * gy + z * gz)
     own = m00 * x * x + m11 * y * y + m22 * z * z
     own += 2.0 * (m01 * x * y + m02 * x * z + m12 * y * z)
-    if along >= 0.5 * length:  # an end of the path is nearest; also where there is no path
-        return own + 0.25 * length - along < radius * radius
-    return own * length - along * along < radius * radius * length
+    is_near_end = own + 0.25 * length - along < radius * radius
+    is_near_within = own * length - along * along < radius * radius * length
+    # An end of the path is nearest where the foot is beyond it; also where there is no path.
+    return is_near_end if along >= 0.5 * length else is_near_within
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath=FUSED)
 def node_metric(h, k, l, metric, growth):  # noqa: E741
     """Metric at the node (h, k, l): the inverse of C + a (n·Gn) G⁻¹ + b nnᵀ, or ``metric``.
 
@@ -46,14 +50,14 @@ def node_metric(h, k, l, metric, growth):  # noqa: E741
     return f * i00, f * i11, f * i22, f * i01, f * i02, f * i12
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath=FUSED)
 def has_node(h, k, l, modulus, nodes):  # noqa: E741
     """Tell whether the centring leaves the node (h, k, l), whole numbers as floats."""
     bit = (int(h) % modulus) * modulus + int(k) % modulus
     return (nodes >> (bit * modulus + int(l) % modulus)) & 1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath=FUSED)
 def _is_near_any(h, k, l, dh, dk, dl, bragg):  # noqa: E741
     """Try all nodes that the path may come near to; the general case of `is_near_node`."""
     radius, _, spacing, metric, modulus, nodes, span, _, growth = bragg
@@ -75,7 +79,7 @@ def _is_near_any(h, k, l, dh, dk, dl, bragg):  # noqa: E741
     return False
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath=FUSED)
 def is_near_node(h, k, l, dh, dk, dl, bragg):  # noqa: E741
     """Tell whether the path from hkl − d/2 to hkl + d/2 comes within a radius of a Bragg node.
 

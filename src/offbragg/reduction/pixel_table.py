@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from offbragg.conventions import BoolArray, FloatArray
+from offbragg.reduction._run_kernels import RUN, bound_runs
 from offbragg.reduction.corrections import correction_factor
 from offbragg.reduction.experiment import Beam, Panel
 from offbragg.reduction.panel_arrays import Pixels
@@ -38,6 +39,8 @@ class PixelTable:
         What a pixel reads without X-rays [ADU]: pedestal, and dark image.
     gain : float
         [ADU per photon].
+    bounds : ndarray, shape (n_runs, 4), float64
+        Centre and radius of a ball about the directions of each `RUN` consecutive pixels.
     """
 
     directions: Float32Array
@@ -47,6 +50,12 @@ class PixelTable:
     steps: FloatArray
     offset: Float32Array | float = 0.0
     gain: float = 1.0
+    bounds: FloatArray = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        bounds = np.empty((-(-len(self.directions) // RUN), 4))
+        bound_runs(self.directions, bounds)
+        object.__setattr__(self, "bounds", bounds)
 
     @classmethod
     def of_panel(

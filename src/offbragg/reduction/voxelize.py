@@ -195,18 +195,15 @@ def accumulate_image(
     vectors = np.stack([vector for _, vector in transforms])
     beyond = [_NOTHING] * len(tables) if excess is None else [x.reshape(-1) for x in excess]
     for table, panel_photons, more in zip(tables, photons, beyond, strict=True):
-        arguments: tuple[Any, ...] = (
-            (panel_photons.reshape(-1), table.directions, table.factors, float(scale), more),
-            (middle, sweep),
-            *rule.kernel_arguments,
-            accumulator.arrays(),
-        )
+        pixels = (panel_photons.reshape(-1), table.directions, table.factors, float(scale), more)
+        rest: tuple[Any, ...] = ((middle, sweep), *rule.kernel_arguments, accumulator.arrays())
         if rule.oversampling.is_whole:
-            accumulate_pixels(*arguments)
+            rest = (table.bounds, *rest)
+            accumulate_pixels(pixels, *rest)
         else:
             steps = rule.oversampling.offsets(table.steps)
-            arguments = (*arguments, (steps, table.nearness, matrices, vectors))
-            accumulate_samples(*arguments)
+            rest = (*rest, (steps, table.nearness, matrices, vectors))
+            accumulate_samples(pixels, *rest)
 
 
 @dataclass(frozen=True, eq=False)
