@@ -5,6 +5,7 @@ Everywhere True means *excluded*.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -105,12 +106,20 @@ def mask_untrusted(image: Pixels, trusted_range: tuple[float, float], margin: in
     low, high = trusted_range
     if low == -1 and image.dtype.kind == "i":
         low = 0
-    over = image > high
-    excluded = over | ~(image >= low)  # ~(>=), so that NaN is excluded
-    if image.dtype.kind in "iu" and image.dtype.itemsize >= 4:
-        flagged = image == np.iinfo(image.dtype).max
-        excluded |= flagged
-        over &= ~flagged
+    if image.dtype.kind in "iu":
+        # Whole numbers are compared as such: as floats it takes several times as long.
+        info = np.iinfo(image.dtype)
+        over = image > math.floor(min(max(high, info.min - 1), info.max))
+        excluded = over.copy()
+        if low > info.min:
+            excluded |= image < math.ceil(min(low, info.max + 1))
+        if info.bits >= 32:
+            flagged = image == info.max
+            excluded |= flagged
+            over &= ~flagged
+    else:
+        over = image > high
+        excluded = over | ~(image >= low)  # ~(>=), so that NaN is excluded
     if margin:
         grow(excluded, over, int(margin))
     return np.asarray(excluded, dtype=bool)
@@ -118,9 +127,9 @@ def mask_untrusted(image: Pixels, trusted_range: tuple[float, float], margin: in
 
 def grow(out: BoolArray, seeds: BoolArray, radius: int) -> None:
     """Mark in ``out`` (slow, fast) the discs of a radius [pixels] around the seeds."""
-    rows, columns = np.nonzero(seeds)
-    if rows.size == 0:
+    if not seeds.any():  # nearly always, and much quicker than nonzero
         return
+    rows, columns = np.nonzero(seeds)
     reach = np.arange(-radius, radius + 1)
     last_row, last_column = out.shape[0] - 1, out.shape[1] - 1
     for row_step in reach:

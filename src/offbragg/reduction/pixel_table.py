@@ -140,5 +140,5 @@ class PixelTable:
             values -= self.offset
         if self.gain != 1:
             values /= self.gain
-        values[untrusted | self.excluded] = np.nan
+        np.copyto(values, np.float32(np.nan), where=untrusted | self.excluded)
         return values
