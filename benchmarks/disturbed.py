@@ -19,6 +19,8 @@ from offbragg.reduction.experiment import Experiment
 Array = NDArray[Any]
 # Of the rings in which factors are brought to one geometric mean [Å⁻¹].
 _RING = 0.01
+# Of a panel, along both axes, in `uneven_chips`.
+CHIPS = (2, 2)
 # Where sharp powder rings of hexagonal ice are, and how wide [Å].
 ICE, ICE_WIDTH = (3.90, 3.67, 3.44), 0.012
 
@@ -63,6 +65,13 @@ def uneven_detector(pixels: Pixels, turned: float) -> Array:
     """A response that varies smoothly by ± 15 %; logarithm."""
     x, y = pixels.away[..., 0], pixels.away[..., 1]
     return np.log1p(0.15 * np.sin(7 * x + 1) * np.cos(6 * y - 0.5))
+
+
+def uneven_chips(pixels: Pixels, turned: float) -> Array:
+    """Four chips a panel that respond alike within a few per cent, see `CHIPS`; logarithm."""
+    n_panels, rows, columns = pixels.inv_d.shape
+    factors = np.random.default_rng(7).normal(0.0, 0.05, (n_panels, *CHIPS))
+    return np.repeat(np.repeat(factors, rows // CHIPS[0], 1), columns // CHIPS[1], 2)
 
 
 def air(pixels: Pixels, turned: float) -> Array:

@@ -1,6 +1,6 @@
 """Images of a known map, disturbed, scaled and merged: the map against the truth.
 
-Beam, absorption, detector and air, each by itself and all together. Beside each map stands that of
+Beam, absorption, detector, its chips and air, each by itself and all together. Beside each map stands that of
 as many photons without a disturbance.
 
 Not asked for, because equivalents do not tell: what depends on resolution alone, of factors (all
@@ -18,18 +18,21 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.disturbed import (
+    CHIPS,
     Array,
     Pixels,
     absorbing_crystal,
     air,
     drifting_beam,
     seen_fractions,
+    uneven_chips,
     uneven_detector,
     write_images,
 )
 from benchmarks.known_images import Known, judge, make_known, observe
 from benchmarks.results import Limit, finish, size_asked
 from offbragg.reduction.scaled_map import ScaledMap, scale_to_map
+from offbragg.reduction.standard_scaling import SCALINGS, ScalingOptions
 
 MOST_BIAS, MOST_SLOPE = 0.01, 0.02
 LEAST_CC, MOST_R = 0.99, 1.1  # over those of undisturbed images
@@ -41,6 +44,7 @@ CASES: tuple[Case, ...] = (
     ("beam", [drifting_beam], False),
     ("absorption", [absorbing_crystal], False),
     ("detector", [uneven_detector], False),
+    ("chips", [uneven_chips], False),
     ("air", [], True),
     ("all", [drifting_beam, absorbing_crystal, uneven_detector], True),
 )
@@ -68,8 +72,10 @@ def disturb(known: Known, case: Case, folder: Path) -> tuple[ScaledMap, ...]:
     found = []
     for change in (disturbed, lambda _, image: rng.binomial(image, level)):
         path = folder / f"{name}.h5"
-        observations = observe(known, write_images(known.experiment, path, change), folder)
-        found.append(scale_to_map(observations))
+        images = write_images(known.experiment, path, change)
+        observations = observe(known, images, folder, chips=CHIPS)
+        corrections = (*SCALINGS, "chip") if uneven_chips in losses else SCALINGS
+        found.append(scale_to_map(observations, ScalingOptions(corrections=corrections)))
         path.unlink()
     return tuple(found)
 
@@ -95,7 +101,8 @@ def judge_case(known: Known, case: Case, folder: Path, *, small: bool) -> tuple[
     note = (
         f"{title}: R_meas {before:.4f} to {after:.4f}, of noise {noise:.4f}; CC {now.cc:.4f}, "
         f"undisturbed {best.cc:.4f}; residual / sigma spreads by {now.spread:.2f}, undisturbed "
-        f"{best.spread:.2f}"
+        f"{best.spread:.2f}; largest bias of a shell {now.shells:.4f}, undisturbed "
+        f"{best.shells:.4f}"
     )
     return limits, note
 

@@ -141,7 +141,7 @@ def test_files_that_are_none_are_named(sweep, tmp_path):
     with pytest.raises(MissingFileError, match="no such file"):
         read_observations(tmp_path / "nothing.h5")
     other = tmp_path / "images" / "made.h5"
-    message = f"{other}: expected 'offbragg observations 2', found 'another kind of file'"
+    message = f"{other}: expected 'offbragg observations 3', found 'another kind of file'"
     with pytest.raises(FormatError, match=f"^{re.escape(message)}$"):
         read_observations(other)
     (tmp_path / "text.h5").write_text("no")

@@ -37,6 +37,7 @@ _NAMES = {
     "absorption": "absorption",
     "offset": "offset / mean intensity",
     "detector": "detector",
+    "chip": "chips of the detector",
 }
 
 
@@ -109,7 +110,8 @@ def draw_scaling(curves: Sequence[Mapping[str, Any]]) -> Figure:
             continue
         for curve in own:
             label = f"sweep {curve['sweep'] + 1}"
-            (line,) = ax.plot(curve["at"], curve["mean"], label=label)
+            style = "o" if by == "chip" else "-"
+            (line,) = ax.plot(curve["at"], curve["mean"], style, label=label)
             ax.fill_between(curve["at"], curve["low"], curve["high"], color=line.get_color(),
                             alpha=0.2, linewidth=0)  # fmt: skip
         neutral = 0.0 if own[0]["kind"] == "offset" else 1.0
@@ -122,6 +124,8 @@ def draw_scaling(curves: Sequence[Mapping[str, Any]]) -> Figure:
             ax.legend(fontsize="small")
         if by == "angle":
             ax.set_xlabel("rotation from where the sweep begins (°)")
+        elif by == "chip":
+            ax.set_xlabel("number of the chip")
         else:
             label_resolution(ax)
     for ax in axes[len(panels) :]:

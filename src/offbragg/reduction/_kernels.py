@@ -23,7 +23,8 @@ from offbragg.reduction._run_kernels import (
 SUM_INTENSITY, SUM_VARIANCE, SUM_FACTOR, SUM_WEIGHT = 0, 1, 2, 3
 N_SUMS = 4
 SUM_EXPECTED, SUM_X, SUM_Y, SUM_OWN, SUM_OFF = 4, 5, 6, 7, 8  # the last one for h, k and l
-WIDE = 11
+SUM_CHIP = 11
+WIDE = 12
 
 
 @njit(cache=True, nogil=True, fastmath=FUSED)
@@ -39,7 +40,7 @@ def _add_one(sums, counts, voxel, count, more, factor):
 @njit(cache=True, nogil=True, fastmath=FUSED)
 def _add(pixels, begin, end, place, sums, counts):
     """Add the pixels from begin to end to the sums of their voxels."""
-    photons, _, factors, scale, excess = pixels
+    photons, _, factors, scale, excess, _ = pixels
     has_excess = excess.shape[0] > 0
     for at in range(end - begin):
         if place[at] >= 0.0:
@@ -51,7 +52,7 @@ def _add(pixels, begin, end, place, sums, counts):
 @njit(cache=True, nogil=True, fastmath=FUSED)
 def _add_wide(pixels, begin, end, hkl, grid, place, voxels):
     """Add the pixels from begin to end to the sums of their voxels, all columns of a wedge."""
-    photons, directions, factors, scale, excess = pixels
+    photons, directions, factors, scale, excess, chips = pixels
     sums, counts, touched, n_touched, axes = voxels
     first, shape, sampling = grid
     hs, ks, ls = hkl
@@ -68,6 +69,7 @@ def _add_wide(pixels, begin, end, hkl, grid, place, voxels):
         if counts[voxel] == 0:
             touched[n_touched[0]] = voxel
             n_touched[0] += 1
+            sums[voxel, SUM_CHIP] = chips[pixel] if chips.shape[0] > 0 else 0
         _add_one(sums, counts, voxel, photons[pixel], more, factor)
         i, j, o = voxel // (n_k * n_l), voxel // n_l % n_k, voxel % n_l
         sums[voxel, SUM_EXPECTED] += factor
@@ -84,13 +86,14 @@ def accumulate_pixels(pixels, bounds, motion, grid, bragg, voxels):
     """Add one image to the sums, every pixel whole to the voxel that its centre falls in.
 
     Parameters, all tuples: pixels, of photons (n_pixels,), directions (n_pixels, 3) and κ
-    (n_pixels,), float32, the image's scale, and what variances exceed the photons by (n_pixels or
-    0: nothing) float32; bounds (n_runs, 4), see `bound_runs`; motion, of the transform in the
-    middle of the image and its change over the image; grid, of first (3,) float64, shape (3,)
-    int64, sampling (3,) float64; bragg, see `is_near_node` (radius 0: none); voxels, of sums
-    (n_voxels, N_SUMS or WIDE) floats and counts (n_voxels,) int32, changed in place, and for WIDE
-    ones of touched (n_voxels,) int64, the voxels that got their first pixel, how many those are
-    (1,), and axes (2, 3) that directions are noted along.
+    (n_pixels,), float32, the image's scale, what variances exceed the photons by (n_pixels or
+    0: nothing) float32, and chips (n_pixels or 0: all are of one) uint16; bounds (n_runs, 4), see
+    `bound_runs`; motion, of the transform in the middle of the image and its change over the
+    image; grid, of first (3,) float64, shape (3,) int64, sampling (3,) float64; bragg, see
+    `is_near_node` (radius 0: none); voxels, of sums (n_voxels, N_SUMS or WIDE) floats and counts
+    (n_voxels,) int32, changed in place, and for WIDE ones of touched (n_voxels,) int64, the voxels
+    that got their first pixel, how many those are (1,), and axes (2, 3) that directions are noted
+    along.
     """
     photons, directions = pixels[0], pixels[1]
     transform, change = motion
@@ -125,7 +128,7 @@ def accumulate_samples(pixels, motion, grid, bragg, voxels, samples):
     float64, the transforms through the image. A pixel adds w = the part of its points in a voxel;
     whether it is near a Bragg node is said of its centre and whole path, as for whole pixels.
     """
-    photons, directions, factors, scale, excess = pixels
+    photons, directions, factors, scale, excess, chips = pixels
     has_excess = excess.shape[0] > 0
     (m, v), (dm, dv) = motion
     sums, counts, touched, n_touched, axes = voxels
@@ -190,19 +193,20 @@ def accumulate_samples(pixels, motion, grid, bragg, voxels, samples):
         more = excess[pixel] if has_excess else np.float32(0.0)
         for place in range(n_found):
             voxel, w = found[place], weights[place]
-            sums[voxel, 0] += w * count * factor
-            sums[voxel, 1] += w * w * (count + more) * factor * factor
-            sums[voxel, 2] += w * w * factor * factor
-            sums[voxel, 3] += w
+            sums[voxel, SUM_INTENSITY] += w * count * factor
+            sums[voxel, SUM_VARIANCE] += w * w * (count + more) * factor * factor
+            sums[voxel, SUM_FACTOR] += w * w * factor * factor
+            sums[voxel, SUM_WEIGHT] += w
             if is_wide:
                 if counts[voxel] == 0:
                     touched[n_touched[0]] = voxel
                     n_touched[0] += 1
-                sums[voxel, 4] += w * w * factor
-                sums[voxel, 5] += w * (x * axes[0, 0] + y * axes[0, 1] + z * axes[0, 2])
-                sums[voxel, 6] += w * (x * axes[1, 0] + y * axes[1, 1] + z * axes[1, 2])
-                sums[voxel, 7] += w * w * more * factor * factor
-                sums[voxel, 8] += off[place, 0]
-                sums[voxel, 9] += off[place, 1]
-                sums[voxel, 10] += off[place, 2]
+                    sums[voxel, SUM_CHIP] = chips[pixel] if chips.shape[0] > 0 else 0
+                sums[voxel, SUM_EXPECTED] += w * w * factor
+                sums[voxel, SUM_X] += w * (x * axes[0, 0] + y * axes[0, 1] + z * axes[0, 2])
+                sums[voxel, SUM_Y] += w * (x * axes[1, 0] + y * axes[1, 1] + z * axes[1, 2])
+                sums[voxel, SUM_OWN] += w * w * more * factor * factor
+                sums[voxel, SUM_OFF] += off[place, 0]
+                sums[voxel, SUM_OFF + 1] += off[place, 1]
+                sums[voxel, SUM_OFF + 2] += off[place, 2]
             counts[voxel] += 1

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from offbragg.conventions import FloatArray, IntArray
 from offbragg.crystal.grid import HklGrid
 from offbragg.reduction._kernels import (
+    SUM_CHIP,
     SUM_EXPECTED,
     SUM_FACTOR,
     SUM_INTENSITY,
@@ -50,6 +51,7 @@ COLUMNS: Mapping[str, type[np.generic]] = {
     "own_variance": np.float32,
     "x": np.float32,
     "y": np.float32,
+    "chip": np.int32,
     **dict.fromkeys(OFFSETS, np.float32),
 }
 
@@ -97,7 +99,8 @@ class Observations:
         ``intensity``, ``variance`` of the counts, ``one_photon`` (what that is for one photon),
         ``per_intensity`` (variance that a unit of intensity makes expected), ``own_variance``
         (that of a background), ``x`` and ``y`` (mean
-        direction of the scattered rays, along two axes across the beam), ``off_h``, ``off_k`` and
+        direction of the scattered rays, along two axes across the beam), ``chip`` (of the first
+        pixel), ``off_h``, ``off_k`` and
         ``off_l`` (how far its pixels are, in the mean, from the voxel's centre [edges of a voxel]).
     provenance : tuple of mapping
     """
@@ -146,6 +149,7 @@ def take_observations(accumulator: Accumulator, wedge: int) -> dict[str, NDArray
         "own_variance": sums[:, SUM_OWN] / weight**2,
         "x": sums[:, SUM_X] / weight,
         "y": sums[:, SUM_Y] / weight,
+        "chip": sums[:, SUM_CHIP],
         **{name: sums[:, SUM_OFF + axis] / weight for axis, name in enumerate(OFFSETS)},
     }
     return {name: values.astype(COLUMNS[name]) for name, values in found.items()}

@@ -19,7 +19,7 @@ from offbragg.maps.io import replace_when_done
 from offbragg.maps.provenance import plain
 from offbragg.reduction.observations import COLUMNS, Observations, Wedges
 
-FORMAT = "offbragg observations 2"
+FORMAT = "offbragg observations 3"
 _CHUNK = 1 << 16
 _WEDGE_COLUMNS = ("sweep", "angle", "half", "first_image", "last_image", "turn")
 

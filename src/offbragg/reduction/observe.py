@@ -37,7 +37,7 @@ def write_observations(
 ) -> int:
     """Write what the pixels of each wedge of images measured in each voxel.
 
-    Memory is two sets of sums over the grid, 56 bytes a voxel each, however many images there are.
+    Memory is two sets of sums over the grid, 60 bytes a voxel each, however many images there are.
     What is written does not depend on the number of threads.
 
     Parameters

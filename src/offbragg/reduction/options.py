@@ -10,6 +10,7 @@ import numpy as np
 from offbragg.crystal.friedel import check_friedel
 from offbragg.errors import InputError
 from offbragg.reduction.bragg_mask import RADIUS_UNITS
+from offbragg.reduction.chips import check_chips
 from offbragg.reduction.corrections import PIXEL_CORRECTIONS
 from offbragg.reduction.image_filter import FILTERS, check_window
 from offbragg.reduction.mask_shapes import parse_ring
@@ -139,6 +140,9 @@ class MapOptions(MaskOptions):
         differ, with an anomalous signal that corrections are not to take for absorption.
     wedge : float
         Images are one wedge while the crystal turns by no more than this [degrees].
+    chips : tuple of 2 int
+        With scaling: how many equal parts a panel has along its fast and its slow axis that may
+        respond each in its own way, for the correction chip of the command scale.
     observations : str or None
         With scaling: file to keep the unmerged observations in, for the command scale.
     follow : float or None
@@ -180,6 +184,7 @@ class MapOptions(MaskOptions):
     laue_group: str | None = None
     friedel: Literal["merged", "apart"] = "merged"
     wedge: float = 1.0
+    chips: tuple[int, int] = (1, 1)
     observations: str | None = None
     follow: float | None = None
     n_workers: int | None = None
@@ -212,8 +217,10 @@ class MapOptions(MaskOptions):
             raise InputError(f"air_fraction must be 0 to 1, got {self.air_fraction}")
         if self.gain is not None and not (np.isfinite(self.gain) and self.gain > 0):
             raise InputError(f"gain must be > 0 ADU per photon, got {self.gain}")
-        if len(self.oversample) != 2:
-            raise InputError(f"oversample must be two whole numbers, got {self.oversample}")
+        for name in ("oversample", "chips"):
+            if len(getattr(self, name)) != 2:
+                raise InputError(f"{name} must be two whole numbers, got {getattr(self, name)}")
+        check_chips(self.chips)
         Oversampling(*self.oversample)
 
     @property

@@ -95,7 +95,7 @@ def join_passages(
     Parameters
     ----------
     data : ScalingData
-        With columns ``angle`` and ``sweep``.
+        With columns ``angle`` and ``sweep``, and maybe ``chip``.
     voxel : ndarray, shape (n,), int64
     weight : ndarray, shape (n,), float64
         Pixels of each observation, w.
@@ -108,7 +108,8 @@ def join_passages(
     -------
     Passages
         Whole ones take no more than 30°, and their pixels are in the mean where the voxel's centre
-        is: within 0.05 of its edges, or what so many pixels may be off by chance.
+        is: within 0.05 of its edges, or what so many pixels may be off by chance. They are of one
+        chip.
     """
     sweep, angle = data.columns["sweep"], data.columns["angle"]
     passage = number_passages(voxel, sweep.astype(np.int64), angle, turn == 0)
@@ -123,9 +124,9 @@ def join_passages(
     def variance(values: FloatArray) -> FloatArray:
         return np.asarray(np.bincount(passage, weight**2 * values, n) / total**2)
 
-    # A sweep is a whole number, which a mean may not be.
+    # Numbers of sweeps and chips are whole, which a mean may not be.
     columns = {
-        name: column[one] if name == "sweep" else mean(column)
+        name: column[one] if name in ("sweep", "chip") else mean(column)
         for name, column in data.columns.items()
     }
     joined = ScalingData(
@@ -136,7 +137,9 @@ def join_passages(
     off = np.max([np.abs(mean(values)) for values in offsets], axis=0)
     is_near = off <= np.maximum(_MOST_OFF, _BY_CHANCE / np.sqrt(total))
     is_still = turn[one] == 0
-    return Passages(joined, is_near & (length <= _LONGEST) & ~is_still, is_still)
+    chip = data.columns.get("chip", sweep)
+    is_on_one = np.bincount(passage, chip != columns.get("chip", columns["sweep"])[passage], n) == 0
+    return Passages(joined, is_near & is_on_one & (length <= _LONGEST) & ~is_still, is_still)
 
 
 def _largest(group: IntArray, values: FloatArray, n: int) -> FloatArray:

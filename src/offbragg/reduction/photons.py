@@ -11,6 +11,7 @@ import numpy as np
 
 from offbragg.conventions import BoolArray, FloatArray
 from offbragg.errors import InputError
+from offbragg.reduction.chips import number_chips
 from offbragg.reduction.detector_mask import DetectorMask, static_mask
 from offbragg.reduction.experiment import Experiment, Panel
 from offbragg.reduction.hot_pixels import FEWEST, HotPixels, find_hot_pixels, sample_images
@@ -71,6 +72,7 @@ def make_tables(
         If the dark image or the flat field cannot be read.
     """
     detector = experiment.detector
+    chips = number_chips(detector, options.chips)
     darks: Sequence[FloatArray | None] = [None] * len(detector)
     flats: Sequence[FloatArray | None] = [None] * len(detector)
     file = options.file_of("dark")
@@ -90,8 +92,11 @@ def make_tables(
             air_fraction=options.air_fraction,
             flat_field=flat,
             dark=dark,
+            chips=own,
         )
-        for panel, excluded, flat, dark in zip(detector, mask.excluded, flats, darks, strict=True)
+        for panel, excluded, flat, dark, own in zip(
+            detector, mask.excluded, flats, darks, chips, strict=True
+        )
     )
 
 

@@ -39,6 +39,9 @@ class PixelTable:
         What a pixel reads without X-rays [ADU]: pedestal, and dark image.
     gain : float
         [ADU per photon].
+    chips : ndarray, shape (n_pixels,) or (0,), uint16
+        Number of the chip that each pixel is of, see `chips.number_chips`; none where all are of
+        one.
     bounds : ndarray, shape (n_runs, 4), float64
         Centre and radius of a ball about the directions of each `RUN` consecutive pixels.
     """
@@ -50,6 +53,7 @@ class PixelTable:
     steps: FloatArray
     offset: Float32Array | float = 0.0
     gain: float = 1.0
+    chips: NDArray[np.uint16] = field(default_factory=lambda: np.empty(0, dtype=np.uint16))
     bounds: FloatArray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -69,6 +73,7 @@ class PixelTable:
         air_fraction: float = 1.0,
         flat_field: FloatArray | None = None,
         dark: FloatArray | None = None,
+        chips: NDArray[np.uint16] | None = None,
     ) -> PixelTable:
         """Compute the table of a panel, a few rows at a time.
 
@@ -88,6 +93,8 @@ class PixelTable:
             F, what counts are divided by; pixels of NaN or 0 are excluded.
         dark : ndarray, shape (slow, fast), optional
             Dark image of one exposure [ADU], besides the pedestal; pixels of NaN are excluded.
+        chips : ndarray, shape (slow, fast), optional
+            Number of the chip that each pixel is of.
         """
         n_slow, n_fast = panel.shape
         directions = np.empty((n_slow, n_fast, 3), dtype=np.float32)
@@ -118,6 +125,7 @@ class PixelTable:
             steps=np.stack([panel.fast_axis * fast, panel.slow_axis * slow]),
             offset=offset,
             gain=panel.gain,
+            chips=np.empty(0, dtype=np.uint16) if chips is None else chips.reshape(-1),
         )
 
     def photons(self, image: Pixels, untrusted: BoolArray) -> Float32Array:

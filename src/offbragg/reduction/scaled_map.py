@@ -111,7 +111,7 @@ def scaling_data(
 
     Columns that corrections may depend on: ``angle`` [degrees] of the wedge, from where its sweep
     begins (sweeps share knots, wherever they lie), ``sweep`` and ``wedge``, the directions ``x``
-    and ``y``, and ``inv_d`` [Å⁻¹] of the voxel.
+    and ``y``, the ``chip``, and ``inv_d`` [Å⁻¹] of the voxel.
     """
     columns, grid, wedges = observations.columns, observations.grid, observations.wedges
     voxel, wedge = columns["voxel"], columns["wedge"]
@@ -132,6 +132,7 @@ def scaling_data(
             "wedge": wedge.astype(np.float64),
             "x": columns["x"].astype(np.float64),
             "y": columns["y"].astype(np.float64),
+            "chip": columns["chip"].astype(np.float64),
             "inv_d": grid.inv_d().ravel()[voxel],
         },
     )

@@ -31,8 +31,9 @@ def scaling_curves(scaling: Scaling, data: ScalingData) -> list[dict[str, Any]]:
     -------
     list of dict
         ``name``, ``kind`` (see `Correction`) and ``sweep``; then ``by``, "angle" [degrees from
-        where the sweep begins] or "inv_d" [Å⁻¹] with ``at``, ``mean``, ``low`` and ``high`` (5th
-        and 95th percentile over whatever else the correction depends on) of each bin; or ``by``
+        where the sweep begins], "inv_d" [Å⁻¹] or "chip" with ``at``, ``mean``, ``low`` and
+        ``high`` (5th and 95th percentile over whatever else the correction depends on) of each
+        bin; or ``by``
         "direction" with ``x`` and ``y`` (centres of squares of direction [rad]) and ``mean``
         (n_x, n_y), NaN where nothing was observed. An offset is in units of the mean intensity.
     """
@@ -64,11 +65,20 @@ def _curves_of(
     ranges = {v for v in correction.variables if np.ptp(columns[v][own]) > 0}
     if "angle" not in ranges and {"x", "y"} <= ranges:
         return [{**head, "by": "direction", **_over_squares(columns, values, own)}]
+    if "chip" in ranges:
+        return [{**head, "by": "chip", **_of_each(columns["chip"][own], values[own])}]
     return [
         {**head, "by": variable, **_along(columns[variable][own], values[own])}
         for variable in ("angle", "inv_d")
         if variable in ranges
     ]
+
+
+def _of_each(number: FloatArray, values: FloatArray) -> dict[str, list[float]]:
+    """Values of what has a number each."""
+    at, first = np.unique(number, return_index=True)
+    mean = values[first].tolist()
+    return {"at": at.tolist(), "mean": mean, "low": mean, "high": mean}
 
 
 def _along(x: FloatArray, values: FloatArray) -> dict[str, list[float]]:

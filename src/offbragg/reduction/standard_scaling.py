@@ -13,8 +13,9 @@ from offbragg.errors import InputError
 from offbragg.reduction.scaling_model import Correction, ScalingData
 from offbragg.reduction.smooth_function import Axis, SmoothFunction
 
-#: What `standard_corrections` knows.
+#: The usual corrections, and all that `standard_corrections` knows.
 SCALINGS = ("scale", "absorption", "detector", "offset")
+KNOWN = (*SCALINGS, "chip")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +26,9 @@ class ScalingOptions:
     ----------
     corrections : tuple of str
         scale: the beam, by rotation; absorption, of what the crystal scatters: by direction and
-        rotation; detector: by direction alone; offset: what is added, by resolution and rotation.
-        Each for every sweep, but for the detector. What equivalents do not need fades out.
+        rotation; detector: by direction alone; offset: what is added, by resolution and rotation;
+        chip: one number for each chip of the detector. Each for every sweep, but for detector and
+        chip. What equivalents do not need fades out.
     laue_group : str or None
         Whose equivalents are to agree; that of the space group if not given.
     friedel : str
@@ -68,9 +70,9 @@ class ScalingOptions:
 
     def __post_init__(self) -> None:
         check_friedel(self.friedel)
-        unknown = [name for name in self.corrections if name not in SCALINGS]
+        unknown = [name for name in self.corrections if name not in KNOWN]
         if unknown:
-            raise InputError(f"corrections must be among {', '.join(SCALINGS)}, got {unknown[0]!r}")
+            raise InputError(f"corrections must be among {', '.join(KNOWN)}, got {unknown[0]!r}")
         for name in (
             "scale_spacing", "angle_spacing", "direction_spacing", "resolution_spacing",
             "roughness", "most_observations",
@@ -92,6 +94,9 @@ def standard_corrections(data: ScalingData, options: ScalingOptions) -> tuple[Co
     of_angle = options.angle_spacing or min(30.0, turn / 6)
     made = []
     for name in options.corrections:
+        if name == "chip":
+            made.append(_of_chips(columns["chip"], options.roughness))
+            continue
         spacings = {
             "scale": {"angle": of_scale},
             "absorption": {
@@ -108,6 +113,18 @@ def standard_corrections(data: ScalingData, options: ScalingOptions) -> tuple[Co
         function = SmoothFunction(name, tuple(axes.values()))
         made.append(Correction(function, tuple(axes), kind, options.roughness))
     return tuple(made)
+
+
+def _of_chips(chip: FloatArray, roughness: float) -> Correction:
+    """One factor a chip."""
+    n_chips = int(chip.max()) + 1
+    if n_chips < 2:
+        raise InputError(
+            "corrections: chip needs observations by several chips, found those of one; option "
+            "chips of the command that writes them says how many a panel has"
+        )
+    function = SmoothFunction("chip", (Axis.of_categories(n_chips),))
+    return Correction(function, ("chip",), "all", roughness)
 
 
 def _largest_turn(sweep: FloatArray, angle: FloatArray) -> float:

@@ -25,11 +25,12 @@ def mean_rows(
 ) -> sparse.csr_array:
     """Means of a factor's logarithm, (n_rows, n_coefficients), in units of how nearly they hold.
 
-    One over all observations; for factors of direction, one a ring, less those of the sweeps that
-    are seen there: what one sweep has over another is not a matter of resolution.
+    One over all observations; for factors of direction or chip, one a ring, less those of the
+    sweeps that are seen there: what one sweep has over another is not a matter of resolution.
     """
     rows = [sparse.csr_array(np.asarray(design.mean(axis=0)).reshape(1, -1))]
-    if {"x", "y"} <= set(correction.variables) and "inv_d" in data.columns:
+    is_of_place = {"x", "y"} <= set(correction.variables) or "chip" in correction.variables
+    if is_of_place and "inv_d" in data.columns:
         n = len(data.intensity)
         ring = (data.columns["inv_d"] / _RING).astype(np.int64)
         sweep = data.columns.get("sweep", np.zeros(n)).astype(np.int64)

@@ -48,10 +48,11 @@ class Accumulator:
 
     Attributes
     ----------
-    sums : ndarray, shape (n_voxels, 4 or 11), float64 or float32
+    sums : ndarray, shape (n_voxels, 4 or 12), float64 or float32
         Σ w I, Σ w² c κ², Σ w² κ² and Σ w of each voxel, in the order of the grid; for a wedge also
         Σ w² κ, Σ w times the direction along two axes, what of Σ w² c κ² is not the photons' own,
-        and Σ w times how far pixels are from the voxel's centre, along its three edges.
+        Σ w times how far pixels are from the voxel's centre, along its three edges, and the number
+        of the first pixel's chip.
     counts : ndarray, shape (n_voxels,), int32
         Pixels that added to each voxel.
     touched, n_touched : ndarray, shapes (n_voxels,) and (1,), int64
@@ -195,7 +196,8 @@ def accumulate_image(
     vectors = np.stack([vector for _, vector in transforms])
     beyond = [_NOTHING] * len(tables) if excess is None else [x.reshape(-1) for x in excess]
     for table, panel_photons, more in zip(tables, photons, beyond, strict=True):
-        pixels = (panel_photons.reshape(-1), table.directions, table.factors, float(scale), more)
+        of_pixels = (table.directions, table.factors, float(scale), more, table.chips)
+        pixels = (panel_photons.reshape(-1), *of_pixels)
         rest: tuple[Any, ...] = ((middle, sweep), *rule.kernel_arguments, accumulator.arrays())
         if rule.oversampling.is_whole:
             rest = (table.bounds, *rest)
