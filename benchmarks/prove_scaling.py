@@ -1,7 +1,7 @@
 """Images of a known map, disturbed, scaled and merged: the map against the truth.
 
-Beam, absorption, detector, its chips and air, each by itself and all together. Beside each map stands that of
-as many photons without a disturbance.
+Beam, absorption, detector, its chips and air, each by itself and most together. Beside each map
+stands that of as many photons without a disturbance.
 
 Not asked for, because equivalents do not tell: what depends on resolution alone, of factors (all
 images together are brought to one mean at each resolution) and of what is added (air is 0 at the
