@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -73,8 +74,9 @@ def disturb(known: Known, case: Case, folder: Path) -> tuple[ScaledMap, ...]:
     for change in (disturbed, lambda _, image: rng.binomial(image, level)):
         path = folder / f"{name}.h5"
         images = write_images(known.experiment, path, change)
-        observations = observe(known, images, folder, chips=CHIPS)
-        corrections = (*SCALINGS, "chip") if uneven_chips in losses else SCALINGS
+        asked: dict[str, Any] = {"chips": CHIPS} if uneven_chips in losses else {}
+        corrections = (*SCALINGS, "chip") if asked else SCALINGS
+        observations = observe(known, images, folder, **asked)
         found.append(scale_to_map(observations, ScalingOptions(corrections=corrections)))
         path.unlink()
     return tuple(found)
