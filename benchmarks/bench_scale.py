@@ -52,7 +52,7 @@ def make_observations(
         "weight": np.full(len(voxel), 4.0), "intensity": photons / PHOTONS,
         "variance": photons / PHOTONS**2, "one_photon": np.full(len(voxel), 1 / PHOTONS**2),
         "per_intensity": np.full(len(voxel), 1 / PHOTONS), "own_variance": np.zeros(len(voxel)),
-        "x": x, "y": y, **dict.fromkeys(OFFSETS, np.zeros(len(voxel))),
+        "x": x, "y": y, **dict.fromkeys(("chip", *OFFSETS), np.zeros(len(voxel))),
     }  # fmt: skip
     columns = {name: np.asarray(values).astype(COLUMNS[name]) for name, values in made.items()}
     return Observations(grid, SPACE_GROUP, wedges, columns)

@@ -78,13 +78,20 @@ class ScaledObservations:
     is_outlier: BoolArray
     error_model: ErrorModel
 
-    def r_meas(self, where: BoolArray | None = None) -> float:
-        r"""Redundancy-independent R: ``Σ √(n/(n−1)) |I − ⟨I⟩| / Σ I``, outliers left out.
+    def r_meas(self) -> float:
+        r"""Redundancy-independent R: ``Σ √(n/(n−1)) |I − ⟨I⟩| / Σ I``, outliers left out."""
+        return float(self.r_meas_by(np.zeros(len(self.orbit), dtype=np.int64), 1)[0])
 
-        Over all observations, or over some (n,), whole orbits.
-        """
-        used = ~self.is_outlier if where is None else where & ~self.is_outlier
-        return _r_meas(self.intensity, self.weight, self.orbit, used)
+    def r_meas_by(self, group: IntArray, n_groups: int) -> FloatArray:
+        """`r_meas` of groups of observations (n,), 0 … n_groups − 1; NaN of those without pairs."""
+        used = ~self.is_outlier
+        mean = orbit_means(self.intensity, self.weight, self.orbit, used)
+        members = np.bincount(self.orbit, used, len(mean))[self.orbit]
+        pairs = np.flatnonzero(used & (members > 1))
+        values, n, own = self.intensity[pairs], members[pairs], group[pairs]
+        away = np.sqrt(n / (n - 1)) * np.abs(values - mean[self.orbit[pairs]])
+        above, below = (np.bincount(own, x, n_groups) for x in (away, np.abs(values)))
+        return np.asarray(np.where(below > 0, above / np.where(below > 0, below, 1.0), np.nan))
 
 
 def scale_observations(
@@ -285,12 +292,3 @@ def _fit_error_model(
         k2, k2m2 = float(np.median(right)), 0.0
     inflation = float(np.sqrt(max(k2, 1.0)))
     return ErrorModel(inflation, float(np.sqrt(max(k2m2, 0.0))) / inflation)
-
-
-def _r_meas(values: FloatArray, weight: FloatArray, orbit: IntArray, used: BoolArray) -> float:
-    mean = orbit_means(values, weight, orbit, used)[orbit]
-    members = np.bincount(orbit, used, int(orbit.max()) + 1)[orbit]
-    pairs = used & (members > 1)
-    root = np.sqrt(members[pairs] / (members[pairs] - 1))
-    total = float(np.sum(np.abs(values[pairs])))
-    return float(np.sum(root * np.abs(values[pairs] - mean[pairs]))) / total if total else np.nan

@@ -93,10 +93,13 @@ def scale_to_map(
 
 def _passages(observations: Observations, data: ScalingData, used: BoolArray) -> ScalingData:
     """What corrections are fitted to, of the observations that are used."""
-    chosen = np.flatnonzero(used)
-    columns = {name: column[chosen] for name, column in observations.columns.items()}
+    chosen = slice(None) if np.all(used) else np.flatnonzero(used)
+    some = data if isinstance(chosen, slice) else data.take(chosen)
+    columns = {
+        name: observations.columns[name][chosen] for name in ("voxel", "weight", "wedge", *OFFSETS)
+    }
     return join_passages(
-        data.take(chosen), columns["voxel"], columns["weight"].astype(np.float64),
+        some, columns["voxel"], columns["weight"].astype(np.float64),
         observations.wedges.turn[columns["wedge"]],
         [columns[name].astype(np.float64) for name in OFFSETS],
     ).best()  # fmt: skip

@@ -122,11 +122,11 @@ def scaling_shells(
         1/d of the observations [Å⁻¹].
     """
     shells = resolution_shells(inv_d, N_SHELLS)
-    where = [shells.index == number for number in range(shells.n_shells)]
+    index, n_shells = shells.index, shells.n_shells
     return {
         "d_max": shells.d_max.tolist(),
         "d_min": shells.d_min.tolist(),
-        "n": [int(np.count_nonzero(own)) for own in where],
-        "r_meas_before": [before.r_meas(own) for own in where],
-        "r_meas_after": [after.r_meas(own) for own in where],
+        "n": np.bincount(index, minlength=n_shells).tolist(),
+        "r_meas_before": before.r_meas_by(index, n_shells).tolist(),
+        "r_meas_after": after.r_meas_by(index, n_shells).tolist(),
     }

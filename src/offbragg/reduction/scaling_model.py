@@ -11,7 +11,7 @@ from scipy import sparse
 from offbragg.conventions import FloatArray, IntArray
 from offbragg.errors import InputError
 from offbragg.reduction.smooth_function import SmoothFunction
-from offbragg.runtime import iter_chunks
+from offbragg.runtime import iter_chunks, map_in_order
 
 KINDS = ("all", "crystal", "offset")
 #: The median of a squared normal deviate.
@@ -94,7 +94,10 @@ class Scaling:
         """What observations are: factor · I_h + offset, both (n,)."""
         n = len(next(iter(columns.values())))
         factor, offset = np.ones(n), np.zeros(n)
-        for part in iter_chunks(n, _OBSERVATIONS_AT_ONCE):
+        if not self.corrections:
+            return factor, offset
+
+        def evaluate(part: slice) -> None:
             some = {name: column[part] for name, column in columns.items()}
             values = [
                 x.values(x.function.design(x.points(some)), c)
@@ -104,6 +107,9 @@ class Scaling:
                 self.corrections, values, part.stop - part.start
             )
             factor[part], offset[part] = both * crystal, both * added
+
+        for _ in map_in_order(evaluate, iter_chunks(n, _OBSERVATIONS_AT_ONCE)):
+            pass
         return factor, offset
 
 
