@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from offbragg import HklGrid, LiquidLike, read_map, simulate, write_map
+from offbragg import DiffuseMap, HklGrid, LiquidLike, read_map, simulate, write_map
 from offbragg.crystal.writers import write_pdb
 from offbragg.made_crystal import make_peptide
 from offbragg.maps.absolute import CellContents
@@ -43,16 +43,11 @@ def test_it_comes_to_electrons(call, folder, tmp_path):
     assert "e² per unit of the map" in text
 
 
-def test_what_cannot_be_is_refused(refused, folder, tmp_path):
-    message = refused(
-        "absolute",
-        folder / "seen_diffuse.h5",
-        folder / "s.pdb",
-        "-o",
-        tmp_path / "a.h5",
-        "--total",
-        folder / "seen_total.h5",
-        "--d-min",
-        6,
-    )
-    assert "expected 20 shells" in message  # fmt: skip
+def test_what_cannot_be_is_refused(refused, tmp_path):
+    peptide = make_peptide("GASM", u=0.15)
+    write_pdb(tmp_path / "s.pdb", peptide)
+    grid = HklGrid.from_resolution(peptide.cell, 2.0)
+    write_map(tmp_path / "any.h5", DiffuseMap(grid, np.ones(grid.shape), peptide.space_group))
+    message = refused("absolute", tmp_path / "any.h5", tmp_path / "s.pdb", "-o",
+                      tmp_path / "a.h5", "--total", tmp_path / "any.h5", "--d-min", 6)  # fmt: skip
+    assert "expected 20 shells" in message

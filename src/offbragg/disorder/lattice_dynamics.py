@@ -221,8 +221,16 @@ class CrystalNetwork:
             (self.arms.ravel(), (rows.ravel(), columns.ravel())), shape=(3 * n, self.n_coordinates)
         ).tocsr()
 
+    @cached_property
+    def _arms_held(self) -> dict[bytes, Any]:
+        return {}
+
     def _arms_of(self, atoms: IntArray) -> Any:
-        return self._arms[(3 * atoms[:, None] + np.arange(3)).ravel()]
+        """Rows of `_arms`; kept, as the same atoms are asked for in every cell."""
+        key = atoms.tobytes()
+        if key not in self._arms_held:
+            self._arms_held[key] = self._arms[(3 * atoms[:, None] + np.arange(3)).ravel()]
+        return self._arms_held[key]
 
     def at_atoms(self, covariance: FloatArray, first: IntArray, second: IntArray) -> FloatArray:
         """``B_i C_ij B_jᵀ`` for atoms i and j of the cell, shape (n, m, 3, 3)."""

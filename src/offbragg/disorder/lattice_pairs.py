@@ -143,6 +143,7 @@ class CrystalPairs(Pairs):
     def blocks(self) -> Iterator[PairBlock]:
         """Yield the pairs, copy by copy of the cell, some 300 000 at once."""
         held: list[PairBlock] = []
+        n_held = 0
         for part in self.images.rectangles():
             i, j = np.nonzero(part.present)
             v = self.images.network.at_atoms(self.covariances[part.index], part.first, part.second)
@@ -155,9 +156,10 @@ class CrystalPairs(Pairs):
                     covariance=v[i, j],
                 )
             )
-            if sum(len(block.first) for block in held) >= _PAIRS_AT_ONCE:
+            n_held += len(i)
+            if n_held >= _PAIRS_AT_ONCE:
                 yield _joined(held)
-                held = []
+                held, n_held = [], 0
         if held:
             yield _joined(held)
 
