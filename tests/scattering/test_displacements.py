@@ -20,6 +20,7 @@ from offbragg.scattering.displacements import (
     as_blocks,
     as_scalars,
     check_covariance,
+    gathered,
 )
 
 ROUNDING = 1e-13  # of numbers near 1: a few operations each
@@ -224,6 +225,24 @@ def test_pairs_of_one_copy_turn_by_nothing():
 
 
 # --- 4 invariances -------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n_pairs", "lengths"), [(1, [3, 1, 4, 2]), (4, [4, 4, 2]), (99, [10])])
+def test_joined_blocks_are_the_same_pairs_in_their_order(n_pairs, lengths):
+    rng = np.random.default_rng(0)
+    given_blocks = [
+        PairBlock(
+            rng.integers(0, 9, n), rng.integers(0, 9, n), rng.integers(0, 4, n),
+            rng.normal(size=(n, 3)), rng.normal(size=(n, 3, 3)),
+        )
+        for n in (3, 1, 4, 2)
+    ]  # fmt: skip
+    found = list(gathered(iter(given_blocks), n_pairs))
+    assert [len(block.first) for block in found] == lengths
+    for name in ("first", "second", "operation", "separation", "covariance"):
+        before, after = ([getattr(b, name) for b in bs] for bs in (given_blocks, found))
+        assert_array_equal(np.concatenate(after), np.concatenate(before))
+    assert list(gathered([], n_pairs)) == []
 
 
 @settings(deadline=None, derandomize=True, max_examples=25)

@@ -14,7 +14,7 @@ from offbragg.conventions import FloatArray, IntArray
 from offbragg.crystal.structure import AtomicStructure
 from offbragg.crystal.symmetry import space_group_operations
 from offbragg.runtime import iter_chunks
-from offbragg.scattering.displacements import PairBlock, PairCovariance, Pairs
+from offbragg.scattering.displacements import PairBlock, PairCovariance, Pairs, gathered
 
 _PAIRS_AT_ONCE = 500_000
 
@@ -112,7 +112,10 @@ class DistancePairs(Pairs):
         return turns
 
     def blocks(self) -> Iterator[PairBlock]:
-        """Yield pairs by copy and cell, nearest cells in a fixed order."""
+        """Yield pairs by copy and cell, in a fixed order, some 500 000 at once."""
+        return gathered(self._by_copy(), _PAIRS_AT_ONCE)
+
+    def _by_copy(self) -> Iterator[PairBlock]:
         positions = self.structure.positions
         n = len(positions)
         for operation, partners, is_own in self._copies():

@@ -12,7 +12,7 @@ import numpy as np
 from offbragg.conventions import BoolArray, FloatArray, IntArray
 from offbragg.disorder.lattice_dynamics import CrystalNetwork
 from offbragg.errors import InputError
-from offbragg.scattering.displacements import PairBlock, Pairs
+from offbragg.scattering.displacements import PairBlock, Pairs, gathered
 
 _PAIRS_AT_ONCE = 300_000
 
@@ -142,26 +142,19 @@ class CrystalPairs(Pairs):
 
     def blocks(self) -> Iterator[PairBlock]:
         """Yield the pairs, copy by copy of the cell, some 300 000 at once."""
-        held: list[PairBlock] = []
-        n_held = 0
+        return gathered(self._rectangles(), _PAIRS_AT_ONCE)
+
+    def _rectangles(self) -> Iterator[PairBlock]:
         for part in self.images.rectangles():
             i, j = np.nonzero(part.present)
             v = self.images.network.at_atoms(self.covariances[part.index], part.first, part.second)
-            held.append(
-                PairBlock(
-                    first=part.first[i],
-                    second=part.second[j],
-                    operation=np.zeros_like(i),
-                    separation=part.separations[i, j],
-                    covariance=v[i, j],
-                )
+            yield PairBlock(
+                first=part.first[i],
+                second=part.second[j],
+                operation=np.zeros_like(i),
+                separation=part.separations[i, j],
+                covariance=v[i, j],
             )
-            n_held += len(i)
-            if n_held >= _PAIRS_AT_ONCE:
-                yield _joined(held)
-                held, n_held = [], 0
-        if held:
-            yield _joined(held)
 
     def pull(self, gradient: Pairs) -> FloatArray:
         """Gradient by ``covariances`` from one by the covariance of each pair, in the same order.
@@ -183,9 +176,3 @@ class CrystalPairs(Pairs):
         if start != len(values):
             raise InputError(f"gradient must be for the model's {start} pairs, got {len(values)}")
         return total
-
-
-def _joined(blocks: list[PairBlock]) -> PairBlock:
-    names = ("first", "second", "operation", "separation", "covariance")
-    parts = {name: np.concatenate([getattr(b, name) for b in blocks]) for name in names}
-    return PairBlock(**parts)

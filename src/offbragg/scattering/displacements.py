@@ -7,8 +7,8 @@ atoms of other copies and cells are correlated too (`Pairs`).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -124,6 +124,27 @@ class PairBlock:
     operation: IntArray
     separation: FloatArray
     covariance: FloatArray
+
+
+def gathered(blocks: Iterable[PairBlock], n_pairs: int) -> Iterator[PairBlock]:
+    """Join consecutive blocks until they have so many pairs: each costs as much as thousands."""
+    held: list[PairBlock] = []
+    n_held = 0
+    for block in blocks:
+        held.append(block)
+        n_held += len(block.first)
+        if n_held >= n_pairs:
+            yield _joined(held)
+            held, n_held = [], 0
+    if held:
+        yield _joined(held)
+
+
+def _joined(blocks: list[PairBlock]) -> PairBlock:
+    if len(blocks) == 1:
+        return blocks[0]
+    names = [field.name for field in fields(PairBlock)]
+    return PairBlock(**{name: np.concatenate([getattr(b, name) for b in blocks]) for name in names})
 
 
 class Pairs(ABC):
