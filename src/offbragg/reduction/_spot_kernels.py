@@ -1,10 +1,11 @@
-"""Compiled loop over the pixels of spots: what is within a spot's ellipsoid, and what around it.
+"""Compiled loops: which pixels are of drawn nodes, what is within a spot's ellipsoid, what around.
 
 Scope: arrays in, arrays changed in place.
 """
 
 from __future__ import annotations
 
+import numpy as np
 from numba import njit
 
 #: Columns of a spot's sums: pixels and photons within; 6 moments of pixels and 6 of photons, 00 11
@@ -40,3 +41,31 @@ def sum_spots(offsets, photons, spot, inverse, limits, sums):
         for k in range(6):
             own[2 + k] += products[k]
             own[8 + k] += count * products[k]
+
+
+@njit(cache=True, nogil=True)
+def draw_pixels(directions, matrix, vector, image_index, limit, found):
+    """Find the pixels whose nearest node is drawn, by a number that its indices and the image make.
+
+    Parameters: directions (n_pixels, 3) float32; matrix (3, 3) and vector (3,), of the transform to
+    hkl; image_index; limit, of 32 bits of that number; found (n_pixels,) int64, gets the pixels in
+    their order. Returns how many those are.
+    """
+    n = 0
+    m, v = matrix, vector
+    image = np.uint64(image_index)
+    for pixel in range(directions.shape[0]):
+        x = np.float64(directions[pixel, 0])
+        y = np.float64(directions[pixel, 1])
+        z = np.float64(directions[pixel, 2])
+        h = np.uint64(np.int64(np.rint(m[0, 0] * x + m[0, 1] * y + m[0, 2] * z - v[0])))
+        k = np.uint64(np.int64(np.rint(m[1, 0] * x + m[1, 1] * y + m[1, 2] * z - v[1])))
+        l = np.uint64(np.int64(np.rint(m[2, 0] * x + m[2, 1] * y + m[2, 2] * z - v[2])))  # noqa: E741
+        mixed = h * np.uint64(73856093) ^ k * np.uint64(19349663) ^ l * np.uint64(83492791)
+        mixed = (mixed + image) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(29)
+        mixed *= np.uint64(0xBF58476D1CE4E5B9)
+        if mixed >> np.uint64(32) < limit:
+            found[n] = pixel
+            n += 1
+    return n

@@ -27,6 +27,7 @@ from offbragg.errors import InputError
 from offbragg.reduction._spot_kernels import N_SUMS, sum_spots
 from offbragg.reduction.spot_pixels import SpotPixels
 from offbragg.reduction.spot_shape import SpotShape
+from offbragg.runtime import iter_chunks, map_in_order
 
 #: Fewer spots than this tell no shape.
 FEWEST_SPOTS = 100
@@ -44,6 +45,7 @@ _SIGNIFICANT = 5.0  # standard deviations above its surroundings
 _ROUNDS, _TOLERANCE, _UNSETTLED = 40, 2e-3, 0.1
 _WHOLE_STEPS = 8
 _SMALLEST = 1e-3  # standard deviation in every index, however sharp spots are
+_PIXELS_AT_ONCE = 1_000_000
 _POINTS, _TABLE, _LEAST_SHARE = 64, 49, 0.01  # of the integrals over windows
 _GROWTH = (6, 7)  # columns of m_t² and m_r²
 # m² counts where it is this many of its standard errors, which hold for a given window: that
@@ -94,6 +96,7 @@ def _settle(
     """Fit Σ₀ and some of m_t², m_r²; give these over their standard errors as well."""
     to_hkl: FloatArray = np.asarray(np.linalg.inv(cell.frac_matrix), dtype=np.float64)
     start = cell.frac_matrix.T @ cell.frac_matrix
+    # Not from what a fit with more numbers found: where those are not clear, its Σ₀ is too small.
     shape = SpotShape(_START**2 * start)
     inv_d = np.linalg.norm(pixels.q, axis=1)
     # Shells of as many nodes each.
@@ -145,10 +148,17 @@ class _Sums:
     def of(cls, pixels: SpotPixels, shape: SpotShape, to_hkl: FloatArray) -> _Sums:
         paths = pixels.paths[:, :, None] * pixels.paths[:, None, :] / 12
         covariance = shape.at(pixels.q) + paths
-        sums = np.zeros((len(pixels.q), N_SUMS))
         inverse = np.linalg.inv(covariance)
-        limits = (_WINDOW**2, _AROUND**2)
-        sum_spots(pixels.offsets, pixels.photons, pixels.spot, inverse, limits, sums)
+
+        def sums_of(part: slice) -> FloatArray:
+            sums = np.zeros((len(pixels.q), N_SUMS))
+            arrays = (pixels.offsets[part], pixels.photons[part], pixels.spot[part])
+            sum_spots(*arrays, inverse, (_WINDOW**2, _AROUND**2), sums)
+            return sums
+
+        # Parts of a fixed size: sums do not depend on the number of threads.
+        parts = iter_chunks(len(pixels.photons), _PIXELS_AT_ONCE)
+        sums = np.sum(list(map_in_order(sums_of, parts)), axis=0)
         variances = np.einsum("xi,nxy,yi->ni", to_hkl, covariance, to_hkl)
         reach = _AROUND * np.sqrt(variances.max(axis=1))
         n, total, n_around, around = sums[:, 0], sums[:, 1], sums[:, 14], sums[:, 15]

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from offbragg.conventions import BoolArray, FloatArray, IntArray
+from offbragg.conventions import FloatArray, IntArray
 from offbragg.crystal.centring import allowed_nodes
+from offbragg.reduction._spot_kernels import draw_pixels
 from offbragg.reduction.experiment import Experiment
 from offbragg.reduction.pixel_table import Float32Array, PixelTable
 from offbragg.runtime import iter_chunks
@@ -100,18 +101,18 @@ def pixels_of_spots(
     found: list[tuple[NDArray[np.int64], FloatArray, FloatArray, Float32Array]] = []
     for table, image in zip(tables, photons, strict=True):
         counts = image.reshape(-1)
-        for part in iter_chunks(len(counts), _PIXELS_AT_ONCE):
-            directions = table.directions[part].astype(np.float64)
+        drawn = _drawn(table, matrix, vector, image_index, fraction)
+        for part in iter_chunks(len(drawn), _PIXELS_AT_ONCE):
+            some = drawn[part]
+            directions = table.directions[some].astype(np.float64)
             hkl = directions @ matrix.T - vector
             node = np.rint(hkl)
-            some = _drawn(node.astype(np.int64), image_index, fraction)
-            directions, hkl, node = directions[some], hkl[some], node[some]
             inv_d = np.linalg.norm(node @ to_q, axis=1)
             index = tuple((node.astype(np.int64) % len(nodes_there)).T)
             kept = (inv_d > 0) & (inv_d < 1 / d_min) & nodes_there[index]
             path = directions[kept] @ (end[0] - begin[0]).T - (end[1] - begin[1])
             offset = (hkl - node)[kept]
-            found.append((node[kept].astype(np.int64), offset, path, counts[part][some][kept]))
+            found.append((node[kept].astype(np.int64), offset, path, counts[some][kept]))
     node, offset, path = (np.concatenate([f[column] for f in found]) for column in range(3))
     values = np.concatenate([f[3] for f in found])
     return _grouped(node, offset @ to_q, path, values, to_q)
@@ -137,14 +138,11 @@ def _grouped(
     )  # fmt: skip
 
 
-def _drawn(node: NDArray[np.int64], image_index: int, fraction: float) -> BoolArray:
-    """Draw nodes (n, 3) by a number that their indices and the image are mixed to."""
-    if fraction >= 1:
-        return np.ones(len(node), dtype=bool)
-    h, k, l = node.astype(np.uint64).T  # noqa: E741
-    mixed = h * np.uint64(73856093) ^ k * np.uint64(19349663) ^ l * np.uint64(83492791)
-    mixed = (mixed + np.uint64(image_index)) * np.uint64(0x9E3779B97F4A7C15)
-    mixed ^= mixed >> np.uint64(29)
-    mixed *= np.uint64(0xBF58476D1CE4E5B9)
-    drawn: BoolArray = (mixed >> np.uint64(32)) < np.uint64(fraction * 2**32)
-    return drawn
+def _drawn(
+    table: PixelTable, matrix: FloatArray, vector: FloatArray, image_index: int, fraction: float
+) -> IntArray:
+    """Draw nodes of an image, and give the pixels (n,) that are nearest to them."""
+    found = np.empty(len(table.directions), dtype=np.int64)
+    limit = np.uint64(min(fraction, 1.0) * 2**32)
+    n = draw_pixels(table.directions, matrix, vector, image_index, limit, found)
+    return found[:n]
