@@ -138,11 +138,8 @@ def test_links_within_the_repository_lead_to_files(page):
 
 
 def model_classes() -> list[type[DisorderModel]]:
-    found = [
-        value
-        for value in vars(ob).values()
-        if inspect.isclass(value) and issubclass(value, DisorderModel)
-    ]
+    exported = [getattr(ob, name) for name in ob.__all__]  # imported when they are asked for
+    found = [x for x in exported if inspect.isclass(x) and issubclass(x, DisorderModel)]
     return sorted(found, key=lambda model: model.__name__)
 
 
