@@ -288,6 +288,10 @@ def test_images_elsewhere(experiment, tmp_path):
             lambda: Panel("p", [0, 0, 1], [1, 0, 0], [0, 1, 0], (1, 1), (0, 1)),
             "image_size must be >= 1",
         ),
+        (
+            lambda: Panel("p", [0, 0, 1], [1, 0, 0], [0, 1, 0], (1, 1), (1, 1), (0, np.nan)),
+            "trusted_range must be two numbers",
+        ),
         (lambda: replace(cubic_experiment(), detector=()), "at least one panel, got none"),
         (lambda: cubic_experiment().hkl_matrix(1), "image_index must be 0 to 0, got 1"),
         (

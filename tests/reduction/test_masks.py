@@ -56,6 +56,23 @@ def test_margins_are_discs(margin):
     assert_array_equal(mask_untrusted(image, (1, 65000), margin), expected)
 
 
+@pytest.mark.parametrize("dtype", ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4"])
+def test_every_kind_of_number_is_compared_as_what_it_is(dtype):
+    """By whole numbers of Python, which have no end; limits between, beyond and at them."""
+    values = [0, 1, 5, 100]
+    is_whole = dtype != "f4"
+    if is_whole:
+        info = np.iinfo(dtype)
+        values += [int(info.min), int(info.max), int(info.max) - 1]
+    image = np.array([values], dtype)
+    for low in (-np.inf, -2, -0.5, 0, 0.5, 1, 3, 1e30, np.inf):
+        for high in (-np.inf, -1, 0, 4.5, 5, 100, 65535, 1e9, 1e30, np.inf):
+            expected = [not low <= v <= high for v in values]
+            if is_whole and info.bits >= 32:
+                expected[values.index(info.max)] = True
+            assert_array_equal(mask_untrusted(image, (low, high))[0], expected)
+
+
 # --- 3 exact limits ------------------------------------------------------
 
 

@@ -80,6 +80,10 @@ class Panel:
             raise InputError(
                 f"panel {self.name!r}: image_size must be >= 1 pixels, got {self.image_size}"
             )
+        if len(self.trusted_range) != 2 or np.isnan(self.trusted_range).any():
+            raise InputError(
+                f"panel {self.name!r}: trusted_range must be two numbers, got {self.trusted_range}"
+            )
         for name in ("thickness", "mu"):
             if not getattr(self, name) >= 0:
                 raise InputError(
