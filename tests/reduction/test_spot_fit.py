@@ -92,7 +92,12 @@ def test_a_halo_around_spots_is_not_their_shape():
 def test_pixels_are_those_that_geometry_puts_around_nodes():
     experiment = make_experiment((20, 24, 22, 90, 100, 90), "C 1 2 1", d_min=3.0, n_pixels=128)
     rng = np.random.default_rng(0)
-    photons = [rng.uniform(0, 9, panel.shape).astype(np.float32) for panel in experiment.detector]
+    # A value of its own for each pixel, by which both are brought into one order.
+    shapes = [panel.shape for panel in experiment.detector]
+    values = np.split(
+        rng.permutation(sum(map(np.prod, shapes))), np.cumsum(list(map(np.prod, shapes)))[:-1]
+    )
+    photons = [v.reshape(s).astype(np.float32) for v, s in zip(values, shapes, strict=True)]
     photons[1][40, 30] = np.nan
     tables = [
         PixelTable.of_panel(panel, experiment.beam, (), 1.0, np.zeros(panel.shape, bool))

@@ -17,6 +17,7 @@ from where their spots are.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from scipy.special import ndtr
@@ -45,13 +46,14 @@ _SIGNIFICANT = 5.0  # standard deviations above its surroundings
 _ROUNDS, _TOLERANCE, _UNSETTLED = 40, 2e-3, 0.1
 _WHOLE_STEPS = 8
 _SMALLEST = 1e-3  # standard deviation in every index, however sharp spots are
-_PIXELS_AT_ONCE = 1_000_000
+_SPOTS_AT_ONCE = 2_000
 _POINTS, _TABLE, _LEAST_SHARE = 64, 49, 0.01  # of the integrals over windows
-_GROWTH = (6, 7)  # columns of m_t² and m_r²
+_GROWTH = (0, 1)  # m_t² and m_r²
 # m² counts where it is this many of its standard errors, which hold for a given window: that
 # follows what is found, and the errors with it are about twice as large.
 _CLEAR = 6.0
 _SIX = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
+_TIMES = np.array([1.0, 1.0, 1.0, 2.0, 2.0, 2.0])  # that each of them is in the matrix
 
 
 def fit_spot_shape(pixels: SpotPixels, cell: Cell) -> SpotShape:
@@ -98,7 +100,7 @@ def _settle(
     start = cell.frac_matrix.T @ cell.frac_matrix
     # Not from what a fit with more numbers found: where those are not clear, its Σ₀ is too small.
     shape = SpotShape(_START**2 * start)
-    inv_d = np.linalg.norm(pixels.q, axis=1)
+    inv_d, grown = np.linalg.norm(pixels.q, axis=1), _growth_of(pixels.q)
     # Shells of as many nodes each.
     rank = np.argsort(np.argsort(inv_d)).astype(np.int64)
     shell = rank * _SHELLS // max(1, len(inv_d))
@@ -112,7 +114,7 @@ def _settle(
                 f"{n_spots} of {len(inv_d)} nodes; give a radius, bragg_shape 'sphere'"
             )
         weight = _weights(seen, shell)
-        found, clear = _solve(seen, pixels, weight, n_spots, _SMALLEST**2 * start, growth)
+        found, clear = _solve(seen, grown, weight, n_spots, _SMALLEST**2 * start, growth)
         reach = _AROUND * np.sqrt(np.diag(to_hkl.T @ found.covariance @ to_hkl))
         if reach.max() > _WIDEST:
             raise _UnsettledError(
@@ -134,7 +136,7 @@ def _settle(
 
 @dataclass(frozen=True, eq=False)
 class _Sums:
-    """What the windows of all spots hold: excess (n,), its σ (n,), moments (n, 3, 3)."""
+    """What the windows of all spots hold: excess (n,), its σ (n,), moments (n, 6)."""
 
     covariance: FloatArray  # C of the window
     paths: FloatArray  # ppᵀ/12
@@ -149,25 +151,22 @@ class _Sums:
         paths = pixels.paths[:, :, None] * pixels.paths[:, None, :] / 12
         covariance = shape.at(pixels.q) + paths
         inverse = np.linalg.inv(covariance)
+        begins = np.searchsorted(pixels.spot, np.arange(len(pixels.q) + 1))
+        sums = np.empty((len(pixels.q), N_SUMS))
 
-        def sums_of(part: slice) -> FloatArray:
-            sums = np.zeros((len(pixels.q), N_SUMS))
-            arrays = (pixels.offsets[part], pixels.photons[part], pixels.spot[part])
-            sum_spots(*arrays, inverse, (_WINDOW**2, _AROUND**2), sums)
-            return sums
+        def add(part: slice) -> None:
+            ends = begins[part.start : part.stop + 1]
+            limits = (_WINDOW**2, _AROUND**2)
+            sum_spots(pixels.offsets, pixels.photons, ends, inverse[part], limits, sums[part])
 
-        # Parts of a fixed size: sums do not depend on the number of threads.
-        parts = iter_chunks(len(pixels.photons), _PIXELS_AT_ONCE)
-        sums = np.sum(list(map_in_order(sums_of, parts)), axis=0)
+        for _ in map_in_order(add, iter_chunks(len(pixels.q), _SPOTS_AT_ONCE)):
+            pass
         variances = np.einsum("xi,nxy,yi->ni", to_hkl, covariance, to_hkl)
         reach = _AROUND * np.sqrt(variances.max(axis=1))
         n, total, n_around, around = sums[:, 0], sums[:, 1], sums[:, 14], sums[:, 15]
         used = (reach < _WIDEST) & (n_around >= _FEWEST_AROUND) & (n > 0)
         level = around / np.maximum(n_around, 1)
-        six = sums[:, 8:14] - level[:, None] * sums[:, 2:8]
-        moments = np.empty((len(n), 3, 3))
-        for column, (i, j) in enumerate(_SIX):
-            moments[:, i, j] = moments[:, j, i] = six[:, column]
+        moments = sums[:, 8:14] - level[:, None] * sums[:, 2:8]
         variance = (
             np.maximum(total, 1) + n**2 * np.maximum(around, 1) / np.maximum(n_around, 1) ** 2
         )
@@ -190,39 +189,59 @@ def _weights(seen: _Sums, shell: IntArray) -> FloatArray:
 
 def _solve(
     seen: _Sums,
-    pixels: SpotPixels,
+    grown: FloatArray,
     weight: FloatArray,
     n_spots: int,
     smallest: FloatArray,
     growth: tuple[int, ...],
 ) -> tuple[SpotShape, FloatArray]:
-    """Least squares for Σ₀ and some of m_t², m_r², and these over their standard errors."""
-    design = np.zeros((len(weight), 8, 3, 3))
-    for column, (i, j) in enumerate(_SIX):
-        design[:, column, i, j] = design[:, column, j, i] = 1.0
-    outer = pixels.q[:, :, None] * pixels.q[:, None, :]
-    design[:, 7] = outer
-    design[:, 6] = np.trace(outer, axis1=1, axis2=2)[:, None, None] * np.eye(3) - outer
+    """Least squares for Σ₀ and some of m_t², m_r²; and these over their standard errors.
+
+    ``grown`` (n_spots, 2, 6) is what m_t² and m_r² are multiplied with. A sum over all elements of
+    symmetric matrices is one over six, those off the diagonal twice.
+    """
     kept, of_path = _kept(seen.share)
-    target = seen.moments - (seen.excess * of_path)[:, None, None] * seen.paths
+    target = weight[:, None] * (seen.moments - (seen.excess * of_path)[:, None] * _six(seen.paths))
     excess = weight * seen.excess * kept
-    normal = np.einsum("n,naxy,nbxy->ab", excess, design, design, optimize=True)
-    right = np.einsum("n,naxy,nxy->a", weight, design, target, optimize=True)
-    columns = [*range(6), *growth]
-    inverse = np.linalg.inv(normal[np.ix_(columns, columns)])
-    part = inverse @ right[columns]
-    covariance = np.zeros((3, 3))
-    for value, (i, j) in zip(part, _SIX, strict=False):
-        covariance[i, j] = covariance[j, i] = value
+    more = grown[:, growth]
+    n_all = 6 + len(growth)
+    normal, right = np.zeros((n_all, n_all)), np.empty(n_all)
+    normal[:6, :6] = np.diag(_TIMES * excess.sum())
+    normal[6:, :6] = np.tensordot(excess, more, 1) * _TIMES
+    normal[:6, 6:] = normal[6:, :6].T
+    normal[6:, 6:] = np.einsum("nai,nbi->ab", more * (excess[:, None, None] * _TIMES), more)
+    right[:6] = _TIMES * target.sum(axis=0)
+    right[6:] = np.einsum("nai,ni->a", more, target * _TIMES)
+    inverse = np.linalg.inv(normal)
+    part = inverse @ right
     # Errors by what single spots, each with a weight of its own, leave of the equations.
-    model = np.einsum("a,naxy->nxy", part, design[:, columns], optimize=True)
-    left = weight[:, None, None] * target - excess[:, None, None] * model
-    scores = np.einsum("naxy,nxy->na", design[:, columns], left, optimize=True) @ inverse
-    clear = part[6:] / np.sqrt(np.sum(scores[:, 6:] ** 2, axis=0))
-    rms = dict.fromkeys(_GROWTH, 0.0)
-    rms.update(zip(growth, np.sqrt(np.maximum(part[6:], 0.0)).tolist(), strict=True))
-    across, along = _GROWTH
-    return SpotShape(_at_least(covariance, smallest), rms[across], rms[along], n_spots), clear
+    model = part[:6] + np.einsum("a,nai->ni", part[6:], more)
+    left = _TIMES * (target - excess[:, None] * model)
+    scores = left @ inverse[:6, 6:] + np.einsum("nai,ni->na", more, left) @ inverse[6:, 6:]
+    clear = part[6:] / np.sqrt(np.sum(scores**2, axis=0))
+    rms = np.zeros(2)
+    rms[list(growth)] = np.sqrt(np.maximum(part[6:], 0.0))
+    covariance = _at_least(_matrices(part[:6]), smallest)
+    return SpotShape(covariance, float(rms[0]), float(rms[1]), n_spots), clear
+
+
+def _six(matrices: FloatArray) -> FloatArray:
+    """Elements (..., 6) of symmetric matrices (..., 3, 3): 00 11 22 01 02 12."""
+    rows, columns = np.transpose(_SIX)
+    found: FloatArray = matrices[..., rows, columns]
+    return found
+
+
+def _matrices(six: FloatArray) -> FloatArray:
+    """Symmetric matrices (..., 3, 3) from their elements (..., 6)."""
+    found: FloatArray = six[..., [[0, 3, 4], [3, 1, 5], [4, 5, 2]]]
+    return found
+
+
+def _growth_of(q: FloatArray) -> FloatArray:
+    """What m_t² and m_r² are multiplied with, (n, 2, 6), at q (n, 3)."""
+    zero = np.zeros((3, 3))
+    return np.stack([_six(SpotShape(zero, *one).at(q)) for one in ((1.0, 0.0), (0.0, 1.0))], axis=1)
 
 
 def _kept(share: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -231,6 +250,13 @@ def _kept(share: FloatArray) -> tuple[FloatArray, FloatArray]:
     In units of C's standard deviations it is a ball's part of a Gaussian that has the variance
     1 − u² along the path, smeared by a box of √12 u, and 1 across it.
     """
+    table, f, g = _kept_table()
+    return np.interp(share, table, f), np.interp(share, table, g)
+
+
+@cache
+def _kept_table() -> tuple[FloatArray, FloatArray, FloatArray]:
+    """u, f⊥ and g."""
     nodes, weights = np.polynomial.legendre.leggauss(_POINTS)
     x = _WINDOW * nodes
     outside = np.exp(-(_WINDOW**2 - x**2) / 2)  # of what is across
@@ -245,7 +271,7 @@ def _kept(share: FloatArray) -> tuple[FloatArray, FloatArray]:
         own = np.sum(along * x**2 * (1 - outside)) / total
         rows.append((across, across + (own - across) / u**2))
     f, g = np.array(rows).T
-    return np.interp(share, table, f), np.interp(share, table, g)
+    return table, f, g
 
 
 def _at_least(covariance: FloatArray, smallest: FloatArray) -> FloatArray:

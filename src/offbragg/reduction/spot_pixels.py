@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from offbragg.conventions import FloatArray, IntArray
 from offbragg.crystal.centring import allowed_nodes
-from offbragg.reduction._spot_kernels import draw_pixels
+from offbragg.reduction._spot_kernels import CODE_BITS, HALF, draw_pixels
 from offbragg.reduction.experiment import Experiment
 from offbragg.reduction.pixel_table import Float32Array, PixelTable
 from offbragg.runtime import iter_chunks
@@ -23,7 +22,6 @@ from offbragg.runtime import iter_chunks
 _PIXELS_AT_ONCE = 500_000
 _FEWEST_PIXELS = 12  # of a node on an image, within it and around
 _LONGEST_PATH = 0.5  # of a pixel during an image, in any index: longer ones pass two nodes
-_INDEX_RANGE = 1 << 20  # 3 × 21 bits
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +34,7 @@ class SpotPixels:
         From the node, in the middle of the exposure [Å⁻¹], in the crystal's Cartesian frame.
     photons : ndarray, shape (n_pixels,), float32
     spot : ndarray, shape (n_pixels,), int64
-        From 0.
+        From 0, in order.
     q : ndarray, shape (n_spots, 3), float64
         The nodes [Å⁻¹].
     paths : ndarray, shape (n_spots, 3), float64
@@ -94,55 +92,45 @@ def pixels_of_spots(
         Whether the crystal stood still.
     """
     to_q = experiment.crystal.cell.frac_matrix
-    nodes_there = allowed_nodes(experiment.crystal.space_group)
-    matrix, vector = experiment.hkl_transform(image_index)
+    reach = (to_q, d_min**-2, allowed_nodes(experiment.crystal.space_group))
+    draw = (image_index, np.uint64(min(fraction, 1.0) * 2**32))
+    transform = experiment.hkl_transform(image_index)
     begin = experiment.hkl_transform(image_index, 0.5 if stills else 0.0)
     end = experiment.hkl_transform(image_index, 0.5 if stills else 1.0)
-    found: list[tuple[NDArray[np.int64], FloatArray, FloatArray, Float32Array]] = []
+    found: list[tuple[IntArray, Float32Array, Float32Array, Float32Array]] = []
     for table, image in zip(tables, photons, strict=True):
-        counts = image.reshape(-1)
-        drawn = _drawn(table, matrix, vector, image_index, fraction)
-        for part in iter_chunks(len(drawn), _PIXELS_AT_ONCE):
-            some = drawn[part]
-            directions = table.directions[some].astype(np.float64)
-            hkl = directions @ matrix.T - vector
-            node = np.rint(hkl)
-            inv_d = np.linalg.norm(node @ to_q, axis=1)
-            index = tuple((node.astype(np.int64) % len(nodes_there)).T)
-            kept = (inv_d > 0) & (inv_d < 1 / d_min) & nodes_there[index]
-            path = directions[kept] @ (end[0] - begin[0]).T - (end[1] - begin[1])
-            offset = (hkl - node)[kept]
-            found.append((node[kept].astype(np.int64), offset, path, counts[some][kept]))
-    node, offset, path = (np.concatenate([f[column] for f in found]) for column in range(3))
-    values = np.concatenate([f[3] for f in found])
-    return _grouped(node, offset @ to_q, path, values, to_q)
-
-
-def _grouped(
-    node: NDArray[np.int64], offset: FloatArray, path: FloatArray, values: Float32Array,
-    to_q: FloatArray,
-) -> SpotPixels:  # fmt: skip
-    """Number the nodes that can be used, and keep their pixels."""
-    code = node + _INDEX_RANGE // 2
-    code = (code[:, 0] * _INDEX_RANGE + code[:, 1]) * _INDEX_RANGE + code[:, 2]
-    _, first, spot, n = np.unique(code, return_index=True, return_inverse=True, return_counts=True)
-    paths = path[first]
-    is_broken = np.bincount(spot, ~np.isfinite(values), len(n)) > 0
+        for part in iter_chunks(len(table.directions), _PIXELS_AT_ONCE):
+            rays = table.directions[part]
+            pixels, codes = np.empty((2, len(rays)), dtype=np.int64)
+            offsets = np.empty_like(rays)
+            n = draw_pixels(rays, transform, reach, draw, pixels, codes, offsets)
+            drawn = pixels[:n]
+            values = image.reshape(-1)[part][drawn]
+            found.append((codes[:n], offsets[:n], values, rays[drawn]))
+    code, offset, value, ray = (np.concatenate([f[column] for f in found]) for column in range(4))
+    order = np.argsort(code, kind="stable")
+    first, n = _groups(code[order])
+    nodes = _decoded(code[order[first]])
+    some = ray[order[first]].astype(np.float64)
+    paths = some @ (end[0] - begin[0]).T - (end[1] - begin[1])
+    value = value[order]
+    is_broken = np.logical_or.reduceat(~np.isfinite(value), first) if len(first) else first > 0
     is_short = np.all(np.abs(paths) < _LONGEST_PATH, axis=1)
     good = ~is_broken & is_short & (n >= _FEWEST_PIXELS)
-    number = np.cumsum(good) - 1
-    kept = good[spot]
+    kept = np.repeat(good, n)
+    spot = np.repeat(np.arange(np.count_nonzero(good)), n[good])
     return SpotPixels(
-        offset[kept].astype(np.float32), values[kept], number[spot[kept]],
-        node[first[good]] @ to_q, paths[good] @ to_q,
-    )  # fmt: skip
+        offset[order[kept]], value[kept], spot, nodes[good] @ to_q, paths[good] @ to_q
+    )
 
 
-def _drawn(
-    table: PixelTable, matrix: FloatArray, vector: FloatArray, image_index: int, fraction: float
-) -> IntArray:
-    """Draw nodes of an image, and give the pixels (n,) that are nearest to them."""
-    found = np.empty(len(table.directions), dtype=np.int64)
-    limit = np.uint64(min(fraction, 1.0) * 2**32)
-    n = draw_pixels(table.directions, matrix, vector, image_index, limit, found)
-    return found[:n]
+def _groups(codes: IntArray) -> tuple[IntArray, IntArray]:
+    """Where runs of equal numbers begin, and how long they are."""
+    first = np.flatnonzero(np.diff(codes, prepend=-1))
+    return first, np.diff(first, append=len(codes))
+
+
+def _decoded(codes: IntArray) -> IntArray:
+    """Indices (n, 3) of nodes from their numbers."""
+    shifts = np.array([2 * CODE_BITS, CODE_BITS, 0])
+    return (codes[:, None] >> shifts) % (2 * HALF) - HALF
