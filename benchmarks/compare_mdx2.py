@@ -128,7 +128,7 @@ def command_lines(
     return {
         "mdx2": [[*script, str(expt), *limits, str(threshold)]],
         "offbragg": [mapped, merged],
-        "offbragg_fitted": [[*mapped, "--bragg-shape", "fitted"], merged],
+        "offbragg_sphere": [[*mapped, "--bragg-shape", "sphere"], merged],
         "offbragg_scaled": [[*mapped, "--scaling", "standard"], merged],
     }
 

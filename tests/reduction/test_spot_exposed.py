@@ -134,6 +134,35 @@ def test_peaks_and_the_rest_are_the_whole(fitted, rotated):
     assert "spot_shapes" not in whole.provenance[0]
 
 
+def test_a_shape_is_taken_where_it_is_found(fitted, rotated, crystal, caplog):
+    """And spheres elsewhere, sweep by sweep."""
+    without = crystal(1e-3, n_images=6)
+    with caplog.at_level(logging.INFO):
+        both = compute_map([rotated, without], MapOptions(**PLAIN))
+    assert [shape["sweep"] for shape in both.provenance[0]["spot_shapes"]] == [0]
+    assert "sweep 1: the shape of spots needs 100 or more" in caplog.text
+    spheres = compute_map([without], MapOptions(**PLAIN, bragg_shape="sphere"))
+    assert_array_equal(both.count, fitted.count + spheres.count)
+
+
+def test_spheres_are_taken_where_they_are_asked_for_or_images_are_few(rotated, crystal):
+    for experiment, radius in ((rotated, 0.3), (crystal(3000.0, n_images=4), None)):
+        found, spheres = (
+            compute_map([experiment], MapOptions(**PLAIN, bragg_shape=shape, bragg_radius=radius))
+            for shape in ("auto", "sphere")
+        )
+        assert_array_equal(found.count, spheres.count)
+        assert "spot_shapes" not in found.provenance[0]
+
+
+def test_spheres_are_taken_where_spots_reach_too_far(rotated, caplog):
+    with caplog.at_level(logging.INFO):
+        found = compute_map([rotated], MapOptions(**PLAIN, bragg_sigmas=6.0))
+    spheres = compute_map([rotated], MapOptions(**PLAIN, bragg_shape="sphere"))
+    assert_array_equal(found.count, spheres.count)
+    assert "of the way to the next: spheres are taken for them" in caplog.text
+
+
 def test_observations_are_those_of_the_map(fitted, rotated, tmp_path):
     write_observations([rotated], MapOptions(**FITTED), tmp_path / "o.h5")
     observations = read_observations(tmp_path / "o.h5")
@@ -156,16 +185,18 @@ def test_threads_change_nothing(fitted, rotated):
 
 def test_a_sweep_without_spots_is_named(rotated, crystal):
     few = crystal(1e-3, n_images=3)
-    with pytest.raises(InputError, match=r"sweep 1: bragg_shape 'fitted' needs 100 spots or more"):
+    message = r"sweep 1: the shape of spots needs 100 .* nodes; give a radius, bragg_shape 'sphere'"
+    with pytest.raises(InputError, match=message):
         compute_map([rotated, few], MapOptions(**FITTED))
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"bragg_shape": "cube"}, "bragg_shape must be one of sphere, fitted, got 'cube'"),
+        ({"bragg_shape": "cube"}, "bragg_shape must be one of auto, sphere, fitted, got 'cube'"),
         ({"bragg_sigmas": 0.0}, "bragg_sigmas must be > 0, got 0.0"),
-        ({"bragg_radius": 0.3}, "bragg_radius is of spheres, got 0.3 with bragg_shape 'fitted'"),
+        ({"bragg_radius": 0.25}, "bragg_radius is of spheres, got 0.25 with bragg_shape 'fitted'"),
+        ({"bragg_radius_unit": "1/angstrom"}, "bragg_radius_unit is of a bragg_radius, got '1/an"),
     ],
 )
 def test_a_wrong_option_is_named(changes, message):

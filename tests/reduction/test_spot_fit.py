@@ -152,11 +152,11 @@ def test_brightness_changes_nothing():
 
 def test_images_without_spots_are_refused():
     pixels = drawn(of_axes(), n=300, height=1e-3)
-    message = r"bragg_shape 'fitted' needs 100 spots or more .*, got \d+ of \d+ nodes; give a"
+    message = r"the shape of spots needs 100 or more that stand out, got \d+ of \d+ nodes"
     with pytest.raises(InputError, match=message):
         fit_spot_shape(pixels, CELL)
 
 
 def test_spots_that_run_into_each_other_are_refused():
-    with pytest.raises(InputError, match="needs spots that stand apart, got standard deviations"):
+    with pytest.raises(InputError, match="needs those that stand apart, got standard deviations"):
         fit_spot_shape(drawn(of_axes(4.0), n=1000), CELL)

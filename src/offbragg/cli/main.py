@@ -66,7 +66,8 @@ def build_app(command: str | None = None) -> App:
         ),
         help_format="plaintext",
     )
-    for name in [command] if command in COMMANDS else COMMANDS:
+    all_names = () if command == "--version" else tuple(COMMANDS)
+    for name in (command,) if command in COMMANDS else all_names:
         module, function = COMMANDS[name].split(":")
         app.command(getattr(import_module(f"offbragg.cli.{module}"), function), name=name)
     return app

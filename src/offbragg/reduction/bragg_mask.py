@@ -20,6 +20,8 @@ from offbragg.crystal.cell import Cell
 from offbragg.crystal.centring import allowed_nodes
 from offbragg.errors import InputError
 
+#: Radius where none is given [reciprocal-lattice units].
+BRAGG_RADIUS = 0.25
 #: Words for the unit of the radius.
 RADIUS_UNITS = ("rlu", "1/angstrom")
 

@@ -22,8 +22,8 @@ from offbragg.reduction.panel_arrays import Pixels
 from offbragg.reduction.photons import make_tables, search_hot_pixels, to_photons
 from offbragg.reduction.pixel_table import Float32Array, PixelTable
 from offbragg.reduction.radial_background import RadialModel
-from offbragg.reduction.spot_search import search_spot_shape
-from offbragg.reduction.spot_shape import SpotShape
+from offbragg.reduction.spot_mask import SpotMask
+from offbragg.reduction.spot_search import search_spots
 from offbragg.reduction.voxelize import Accumulator, VoxelRule, accumulate_image
 from offbragg.runtime import Progress, count_workers, map_in_order
 
@@ -82,8 +82,8 @@ class ImageRun:
         Pixels that are excluded by reason, of each detector gone through so far.
     arrivals : Arrivals or None
         Waits for images where they are followed.
-    shapes : dict of SpotShape
-        Of the sweeps gone through so far, by their number, where the options ask for it.
+    spot_masks : dict of SpotMask
+        Of the sweeps gone through so far, by their number, where a shape was asked for and found.
     """
 
     experiments: tuple[Experiment, ...]
@@ -92,7 +92,7 @@ class ImageRun:
     progress: Progress
     masked: list[dict[str, int]] = field(default_factory=list)
     arrivals: Arrivals | None = None
-    shapes: dict[int, SpotShape] = field(default_factory=dict)
+    spot_masks: dict[int, SpotMask] = field(default_factory=dict)
 
     def each(
         self,
@@ -185,9 +185,9 @@ class ImageRun:
             return
         for sweep in dict.fromkeys(task.experiment for task in tasks):
             images = [task for task in tasks if task.experiment == sweep]
-            self.shapes[sweep] = search_spot_shape(
-                load, images, tables, self.experiments[sweep], self.options
-            )
+            found = search_spots(load, images, tables, self.experiments[sweep], self.options)
+            if found is not None:
+                self.spot_masks[sweep] = found
 
     def _background(self, tables: tuple[PixelTable, ...], data: Experiment) -> Background | None:
         """Sweeps without the crystal that the options name, on the same detector."""

@@ -89,15 +89,17 @@ class MapOptions(MaskOptions):
         window around it in the place of every pixel, see docs/reduction.md.
     bragg_shape : str
         What is near: ``"sphere"``, a radius around each node; ``"fitted"``, the ellipsoid that
-        spots of each sweep are found to have, see `spot_shape`.
+        spots of each sweep are found to have, see `spot_shape`; ``"auto"``, that of the sweeps in
+        which it is found, and the sphere of the others, of less than five images, of images that
+        are followed, and where a radius is given.
     bragg_sigmas : float
         Standard deviations of the fitted shape within which pixels are near. On made images with
         peaks a few hundred times the diffuse scattering 3.5 leave 0.5 % of excess, 4 leave 0.1 %.
-    bragg_radius : float
-        Of the sphere, see `bragg_mask`. On stills of staphylococcal nuclease peaks raise the mean
-        of pixels by 41 % at 0.1 reciprocal-lattice units from a node, 7 % at 0.2, 4 % at 0.25 and
-        2 % at 0.3; beyond, it is the tail of the diffuse halo. 0.25 takes 6.5 % of the pixels.
-        Not given with a fitted shape, which has no radius.
+    bragg_radius : float or None
+        Of the sphere, see `bragg_mask`. If not given, 0.25 reciprocal-lattice units: on stills of
+        staphylococcal nuclease peaks raise the mean of pixels by 41 % at 0.1 units from a node,
+        7 % at 0.2, 4 % at 0.25 and 2 % at 0.3; beyond, it is the tail of the diffuse halo. 0.25
+        takes 6.5 % of the pixels. Not for ``"fitted"``, which has no radius.
     bragg_radius_unit : str
         ``"rlu"`` (reciprocal-lattice units) or ``"1/angstrom"``.
     filter_size : int
@@ -164,9 +166,9 @@ class MapOptions(MaskOptions):
     stills: bool = False
     still_sweeps: tuple[int, ...] = ()
     bragg: str = "exclude"
-    bragg_shape: str = "sphere"
+    bragg_shape: str = "auto"
     bragg_sigmas: float = 4.0
-    bragg_radius: float = 0.25
+    bragg_radius: float | None = None
     bragg_radius_unit: str = "rlu"
     filter_size: int = 15
     peak_margin: int = 1
@@ -197,7 +199,7 @@ class MapOptions(MaskOptions):
             ("bragg_radius_unit", RADIUS_UNITS),
             ("background_model", ("images", "radial")),
             ("scaling", ("none", "outliers", "standard")),
-            ("bragg_shape", ("sphere", "fitted")),
+            ("bragg_shape", ("auto", "sphere", "fitted")),
         ):
             value = getattr(self, name)
             if value not in allowed:
@@ -225,8 +227,12 @@ class MapOptions(MaskOptions):
 
     @property
     def fits_spots(self) -> bool:
-        """Whether the shape of spots is to be fitted."""
-        return self.bragg_shape == "fitted" and self.bragg in ("exclude", "only")
+        """Whether the shape of spots is to be fitted, where it can be."""
+        if self.bragg not in ("exclude", "only"):
+            return False
+        if self.bragg_shape == "auto":
+            return self.bragg_radius is None and self.follow is None
+        return self.bragg_shape == "fitted"
 
     def is_still(self, sweep: int) -> bool:
         """Whether the crystal stood still on the images of a sweep, by its number."""
@@ -285,7 +291,12 @@ def _check_bragg(options: MapOptions) -> None:
     """Check that what says how near pixels may come to nodes is in range, and of one shape."""
     if not (np.isfinite(options.bragg_sigmas) and options.bragg_sigmas > 0):
         raise InputError(f"bragg_sigmas must be > 0, got {options.bragg_sigmas}")
-    if options.fits_spots and options.bragg_radius != MapOptions.bragg_radius:
+    if options.bragg_radius is None:
+        if options.bragg_radius_unit != MapOptions.bragg_radius_unit:
+            raise InputError(
+                f"bragg_radius_unit is of a bragg_radius, got {options.bragg_radius_unit!r} alone"
+            )
+    elif options.fits_spots:
         raise InputError(
             f"bragg_radius is of spheres, got {options.bragg_radius:g} with bragg_shape 'fitted', "
             "which takes bragg_sigmas"

@@ -17,14 +17,13 @@ from offbragg.errors import InputError
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.maps.provenance import hash_file, make_step
 from offbragg.reduction.arrivals import Arrivals
-from offbragg.reduction.bragg_mask import BraggMask
+from offbragg.reduction.bragg_mask import BRAGG_RADIUS, BraggMask
 from offbragg.reduction.corrections import mean_solid_angle
 from offbragg.reduction.experiment import Experiment
 from offbragg.reduction.image_run import ImageRun, LoadedImage
 from offbragg.reduction.image_tasks import ImageTask, in_batches, list_tasks
 from offbragg.reduction.options import MapOptions
 from offbragg.reduction.photons import as_asked
-from offbragg.reduction.spot_mask import SpotMask
 from offbragg.reduction.sweep_summary import summarise_sweep
 from offbragg.reduction.voxelize import (
     Accumulator,
@@ -118,25 +117,18 @@ def voxel_rules(grid: HklGrid, run: ImageRun) -> Callable[[int], VoxelRule]:
     options = run.options
     oversampling, is_inverted = Oversampling(*options.oversample), options.bragg == "only"
     crystal = run.experiments[0].crystal
-    if not options.fits_spots:
-        bragg = None
-        if options.bragg in ("exclude", "only"):
-            bragg = BraggMask(
-                crystal.cell, crystal.space_group, options.bragg_radius,
-                options.bragg_radius_unit, is_inverted=is_inverted,
-            )  # fmt: skip
-        rule = VoxelRule(grid, bragg, oversampling)
-        return lambda _: rule
+    spheres = None
+    if options.bragg in ("exclude", "only"):
+        radius = BRAGG_RADIUS if options.bragg_radius is None else options.bragg_radius
+        spheres = BraggMask(
+            crystal.cell, crystal.space_group, radius, options.bragg_radius_unit, is_inverted
+        )
 
     @cache
-    def fitted(sweep: int) -> VoxelRule:
-        mask = SpotMask(
-            run.experiments[sweep].crystal.cell, crystal.space_group, run.shapes[sweep],
-            options.bragg_sigmas, options.d_min, is_inverted,
-        )  # fmt: skip
-        return VoxelRule(grid, mask, oversampling)
+    def rule(sweep: int) -> VoxelRule:
+        return VoxelRule(grid, run.spot_masks.get(sweep, spheres), oversampling)
 
-    return fitted
+    return rule
 
 
 def check_experiments(experiments: Sequence[Experiment], options: MapOptions) -> None:
@@ -203,7 +195,7 @@ def map_provenance(run: ImageRun) -> dict[str, Any]:
         options,
         corrections=_applied(experiments, options),
         masked_pixels=[dict(each) for each in dict.fromkeys(tuple(m.items()) for m in run.masked)],
-        **({"spot_shapes": _shapes(run)} if run.shapes else {}),
+        **({"spot_shapes": _shapes(run)} if run.spot_masks else {}),
         inputs={name: hash_file(name) for name in names},
         images=images,
         sweeps=[summarise_sweep(e, stills=options.is_still(n)) for n, e in enumerate(experiments)],
@@ -211,8 +203,8 @@ def map_provenance(run: ImageRun) -> dict[str, Any]:
 
 
 def _shapes(run: ImageRun) -> list[dict[str, Any]]:
-    """Give the shape of the spots of each sweep."""
-    return [{"sweep": number, **run.shapes[number].as_dict()} for number in sorted(run.shapes)]
+    """Give the shape of the spots of each sweep in which it was found."""
+    return [{"sweep": n, **mask.shape.as_dict()} for n, mask in sorted(run.spot_masks.items())]
 
 
 def _applied(experiments: Sequence[Experiment], options: MapOptions) -> list[str]:

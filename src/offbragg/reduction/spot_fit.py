@@ -110,27 +110,23 @@ def _settle(
         n_spots = int(np.count_nonzero(seen.used & (seen.excess > _SIGNIFICANT * seen.sigma)))
         if n_spots < FEWEST_SPOTS:
             raise _UnsettledError(
-                f"bragg_shape 'fitted' needs {FEWEST_SPOTS} spots or more that stand out, got "
-                f"{n_spots} of {len(inv_d)} nodes; give a radius, bragg_shape 'sphere'"
+                f"the shape of spots needs {FEWEST_SPOTS} or more that stand out, got {n_spots} of "
+                f"{len(inv_d)} nodes"
             )
         weight = _weights(seen, shell)
         found, clear = _solve(seen, grown, weight, n_spots, _SMALLEST**2 * start, growth)
         reach = _AROUND * np.sqrt(np.diag(to_hkl.T @ found.covariance @ to_hkl))
         if reach.max() > _WIDEST:
             raise _UnsettledError(
-                "bragg_shape 'fitted' needs spots that stand apart, got standard deviations of "
-                f"{np.round(reach / _AROUND, 3).tolist()} in h, k, l; give a radius, "
-                "bragg_shape 'sphere'"
+                "the shape of spots needs those that stand apart, got standard deviations of "
+                f"{np.round(reach / _AROUND, 3).tolist()} in h, k, l"
             )
         change = _change(shape, found, inv_d)
         shape = _between(shape, found, min(1.0, _WHOLE_STEPS / (number + 1)))
         if change < _TOLERANCE:
             break
     if change > _UNSETTLED:
-        raise _UnsettledError(
-            f"bragg_shape 'fitted': the shape does not settle, {shape}; give a radius, "
-            "bragg_shape 'sphere'"
-        )
+        raise _UnsettledError(f"the shape of spots does not settle, {shape}")
     return shape, clear
 
 

@@ -133,4 +133,5 @@ def _groups(codes: IntArray) -> tuple[IntArray, IntArray]:
 def _decoded(codes: IntArray) -> IntArray:
     """Indices (n, 3) of nodes from their numbers."""
     shifts = np.array([2 * CODE_BITS, CODE_BITS, 0])
-    return (codes[:, None] >> shifts) % (2 * HALF) - HALF
+    found: IntArray = (codes[:, None] >> shifts) % (2 * HALF) - HALF
+    return found

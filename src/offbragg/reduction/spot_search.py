@@ -1,4 +1,4 @@
-"""The shape of a sweep's Bragg spots, from a sample of its images."""
+"""Where the Bragg spots of a sweep are: their shape, from a sample of its images."""
 
 from __future__ import annotations
 
@@ -12,24 +12,29 @@ from offbragg.reduction.image_tasks import ImageTask
 from offbragg.reduction.options import MapOptions
 from offbragg.reduction.pixel_table import Float32Array, PixelTable
 from offbragg.reduction.spot_fit import fit_spot_shape
+from offbragg.reduction.spot_mask import SpotMask
 from offbragg.reduction.spot_pixels import SpotPixels, pixels_of_spots
-from offbragg.reduction.spot_shape import SpotShape
 from offbragg.runtime import map_in_order
 
 logger = logging.getLogger(__name__)
 
-#: Images of a sweep that are looked at, and pixels in all of them, 24 bytes each.
-SAMPLE, MOST_PIXELS = 60, 4_000_000
+# Images of a sweep that are looked at, and pixels in all of them, 24 bytes each.
+_SAMPLE, _MOST_PIXELS = 60, 4_000_000
+# No more than a quarter of the images, where those are this many.
+_FEWEST_SAMPLED = 20
+# Where spheres will do, on few images (which show spots in slices, and those of three images of one
+# crystal differed by half) and for spots that reach half of the way to the next.
+_FEWEST_IMAGES, _LONGEST_REACH = 5, 0.5
 
 
-def search_spot_shape(
+def search_spots(
     load: Callable[[ImageTask], tuple[Float32Array, ...]],
     tasks: Sequence[ImageTask],
     tables: Sequence[PixelTable],
     experiment: Experiment,
     options: MapOptions,
-) -> SpotShape:
-    """Fit the shape of spots to images spread through a sweep.
+) -> SpotMask | None:
+    """Fit the shape of spots to images spread through a sweep, and say where spots are.
 
     Parameters
     ----------
@@ -42,26 +47,58 @@ def search_spot_shape(
     experiment : Experiment
     options : MapOptions
 
+    Returns
+    -------
+    SpotMask or None
+        None where no shape is found and the options do not insist on one.
+
     Raises
     ------
     InputError
-        As `fit_spot_shape`, with the sweep's number.
+        As `fit_spot_shape` and `SpotMask`, with the sweep's number, where they insist.
     """
+    number, insists = tasks[0].experiment, options.bragg_shape == "fitted"
+    if not insists and len(tasks) < _FEWEST_IMAGES:
+        return None
+    crystal = experiment.crystal
+    try:
+        shape = fit_spot_shape(_sample(load, tasks, tables, experiment, options), crystal.cell)
+        mask = SpotMask(
+            crystal.cell, crystal.space_group, shape, options.bragg_sigmas, options.d_min,
+            options.bragg == "only",
+        )  # fmt: skip
+        if not insists and mask.index_reach > _LONGEST_REACH:
+            raise InputError(
+                f"spots of {shape} reach {mask.index_reach:.2f} of the way to the next"
+            )
+    except InputError as error:
+        if insists:
+            message = f"sweep {number}: {error}; give a radius, bragg_shape 'sphere'"
+            raise InputError(message) from None
+        logger.info("sweep %d: %s: spheres are taken for them", number, error)
+        return None
+    logger.info("sweep %d: spot shape: %s", number, shape)
+    return mask
+
+
+def _sample(
+    load: Callable[[ImageTask], tuple[Float32Array, ...]],
+    tasks: Sequence[ImageTask],
+    tables: Sequence[PixelTable],
+    experiment: Experiment,
+    options: MapOptions,
+) -> SpotPixels:
+    """Collect pixels around nodes, of some images."""
     ordered = sorted(tasks, key=lambda task: task.image)
-    some = [ordered[index] for index in sample_images(len(ordered), SAMPLE)]
-    number = some[0].experiment
+    n_images = min(_SAMPLE, max(_FEWEST_SAMPLED, len(ordered) // 4))
+    some = [ordered[index] for index in sample_images(len(ordered), n_images)]
     n_pixels = len(some) * sum(len(table.factors) for table in tables)
+    is_still = options.is_still(some[0].experiment)
 
     def pixels(task: ImageTask) -> SpotPixels:
         return pixels_of_spots(
             tables, load(task), experiment, task.image, d_min=options.d_min,
-            fraction=MOST_PIXELS / n_pixels, stills=options.is_still(number),
+            fraction=_MOST_PIXELS / n_pixels, stills=is_still,
         )  # fmt: skip
 
-    found = SpotPixels.joined(list(map_in_order(pixels, some, options.n_workers)))
-    try:
-        shape = fit_spot_shape(found, experiment.crystal.cell)
-    except InputError as error:
-        raise InputError(f"sweep {number}: {error}") from None
-    logger.info("sweep %d: spot shape: %s", number, shape)
-    return shape
+    return SpotPixels.joined(list(map_in_order(pixels, some, options.n_workers)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from offbragg.reduction.bragg_mask import BRAGG_RADIUS
 from offbragg.reduction.options import CORRECTIONS
 
 _FOR = {
@@ -48,11 +49,11 @@ def corrections_table(step: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         if background
         else ("background", "no", "no images without the crystal were given (--background)")
     )  # fmt: skip
-    rows.append(_bragg(options))
+    rows.append(_bragg(options, step))
     return rows
 
 
-def _bragg(options: Mapping[str, Any]) -> tuple[str, str, str]:
+def _bragg(options: Mapping[str, Any], step: Mapping[str, Any]) -> tuple[str, str, str]:
     kind = options.get("bragg", "exclude")
     if kind == "keep":
         return ("Bragg peaks", "no", "they were kept (--bragg keep)")
@@ -60,8 +61,12 @@ def _bragg(options: Mapping[str, Any]) -> tuple[str, str, str]:
         return ("Bragg peaks", "no", "they alone were kept (--bragg only)")
     if kind == "exclude":
         unit = "Å⁻¹" if options.get("bragg_radius_unit") == "1/angstrom" else "of a lattice unit"
-        near = f"pixels within {options.get('bragg_radius', 0):g} {unit} of a node were left out"
-        if options.get("bragg_shape") == "fitted":
-            near = "pixels within the fitted shape of spots were left out"
-        return ("Bragg peaks", "yes", near)
+        radius = options.get("bragg_radius")
+        sphere = f"within {BRAGG_RADIUS if radius is None else radius:g} {unit} of a node"
+        fitted = f"within {options.get('bragg_sigmas', 0):g} σ of the fitted shape of spots"
+        shapes, n_sweeps = len(step.get("spot_shapes", ())), len(step.get("sweeps", ()))
+        near = fitted if shapes else sphere
+        if 0 < shapes < n_sweeps:
+            near = f"{fitted} ({shapes} of {n_sweeps} sweeps) or {sphere}"
+        return ("Bragg peaks", "yes", f"pixels {near} were left out")
     return ("Bragg peaks", "yes", f"by what stands out in the images (--bragg {kind})")
