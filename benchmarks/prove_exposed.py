@@ -27,7 +27,6 @@ from offbragg.reduction.expose import ExposeOptions, expose
 from offbragg.reduction.geometry import CrystalModel, Goniometer
 
 SAMPLING, FINER = 3, 3
-BRAGG_RADIUS = 0.2  # > √3/9: beyond the reach of a peak in the exposed map
 MODEL = LiquidLike(0.35, 6.0)
 # A voxel of fewer photons has no normal errors.
 LEAST_PHOTONS = 100.0
@@ -123,9 +122,8 @@ def run(case: Case, *, small: bool) -> tuple[list[Limit], list[str]]:
     with tempfile.TemporaryDirectory() as folder:
         made = expose(total, experiment, folder, ExposeOptions(photons), np.random.default_rng(0))
         options = MapOptions(
-            d_min=d_min, sampling=(SAMPLING,) * 3, bragg_radius=BRAGG_RADIUS,
-            bragg="exclude" if case.has_peaks else "keep",
-        )  # fmt: skip
+            d_min=d_min, sampling=(SAMPLING,) * 3, bragg="exclude" if case.has_peaks else "keep"
+        )
         observed = compute_map(read_experiments(made.experiments), options)
     merged = merge(observed).map
     truth = made.scale * voxel_means(diffuse, merged.grid)
