@@ -17,7 +17,7 @@ from offbragg import (
 )
 from offbragg.differentiable import MapOperator
 from offbragg.scattering import Displacements, Engine
-from offbragg.scattering.displacements import values_of
+from offbragg.scattering.pairs import values_of
 from tests.oracles import blocks
 from tests.strategies import CRYSTALS, random_covariance, random_structure, random_u
 

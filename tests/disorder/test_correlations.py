@@ -11,7 +11,8 @@ from tests.strategies import CRYSTALS, random_covariance, random_structure, rand
 from offbragg import LiquidLike, RigidBody
 from offbragg.disorder.correlations import _TILE_ATOMS, covariance_by_distance
 from offbragg.errors import InputError
-from offbragg.scattering.displacements import Displacements, LowRank, PairBlock, Pairs
+from offbragg.scattering.displacements import Displacements, LowRank
+from offbragg.scattering.pairs import PairBlock, Pairs
 
 RTOL_ROUNDING = 1e-12  # same sums, other order
 COLUMNS = ("distance", "covariance", "correlation", "longitudinal", "transverse")

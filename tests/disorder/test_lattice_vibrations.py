@@ -26,8 +26,9 @@ from offbragg import HklGrid, simulate
 from offbragg.crystal.cell import Cell
 from offbragg.disorder.lattice_vibrations import LatticeVibrations
 from offbragg.errors import InputError
-from offbragg.scattering.displacements import Displacements, PairBlock, Pairs
+from offbragg.scattering.displacements import Displacements
 from offbragg.scattering.lattice import HalfLattice
+from offbragg.scattering.pairs import PairBlock, Pairs
 
 RTOL_ROUNDING = 1e-9  # of the largest element: two ways to invert matrices of condition 1e4
 RTOL_DIFFERENCE = 1e-6  # central differences of step 1e-5

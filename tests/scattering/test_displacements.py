@@ -14,14 +14,12 @@ from offbragg.errors import InputError
 from offbragg.scattering.displacements import (
     Displacements,
     LowRank,
-    PairBlock,
     PairCovariance,
-    Pairs,
     as_blocks,
     as_scalars,
     check_covariance,
-    gathered,
 )
+from offbragg.scattering.pairs import Pairs
 
 ROUNDING = 1e-13  # of numbers near 1: a few operations each
 N = 6
@@ -220,29 +218,7 @@ def test_pairs_that_are_not_isotropic_make_the_whole_so():
     assert not Displacements(independent=u, pairs=NoPairs(is_isotropic=False)).is_isotropic
 
 
-def test_pairs_of_one_copy_turn_by_nothing():
-    assert_array_equal(NoPairs().turns, np.eye(3)[None])
-
-
 # --- 4 invariances -------------------------------------------------------
-
-
-@pytest.mark.parametrize(("n_pairs", "lengths"), [(1, [3, 1, 4, 2]), (4, [4, 4, 2]), (99, [10])])
-def test_joined_blocks_are_the_same_pairs_in_their_order(n_pairs, lengths):
-    rng = np.random.default_rng(0)
-    given_blocks = [
-        PairBlock(
-            rng.integers(0, 9, n), rng.integers(0, 9, n), rng.integers(0, 4, n),
-            rng.normal(size=(n, 3)), rng.normal(size=(n, 3, 3)),
-        )
-        for n in (3, 1, 4, 2)
-    ]  # fmt: skip
-    found = list(gathered(iter(given_blocks), n_pairs))
-    assert [len(block.first) for block in found] == lengths
-    for name in ("first", "second", "operation", "separation", "covariance"):
-        before, after = ([getattr(b, name) for b in bs] for bs in (given_blocks, found))
-        assert_array_equal(np.concatenate(after), np.concatenate(before))
-    assert list(gathered([], n_pairs)) == []
 
 
 @settings(deadline=None, derandomize=True, max_examples=25)
@@ -320,10 +296,3 @@ def test_a_covariance_that_is_not_finite_is_refused(bad):
     v[2, 2] = bad
     with pytest.raises(InputError, match="covariance must be finite"):
         check_covariance(v, N)
-
-
-def test_blocks_of_pairs_hold_what_they_are_given():
-    index = np.array([0])
-    block = PairBlock(index, index + 1, index, np.ones((1, 3)), np.array([0.1]))
-    assert block.second[0] == 1
-    assert block.covariance[0] == 0.1

@@ -19,7 +19,7 @@ from tests.strategies import CRYSTALS, random_covariance, random_structure, rand
 
 from offbragg.errors import InputError
 from offbragg.scattering import diffuse_on_lattice
-from offbragg.scattering.displacements import Displacements, LowRank, PairBlock, Pairs
+from offbragg.scattering.displacements import Displacements, LowRank
 from offbragg.scattering.engine import METHODS, Engine
 from offbragg.scattering.lattice import HalfLattice
 from offbragg.scattering.on_lattice import (
@@ -27,6 +27,7 @@ from offbragg.scattering.on_lattice import (
     sampled_on_lattice,
     uncorrelated_on_lattice,
 )
+from offbragg.scattering.pairs import PairBlock, Pairs
 from offbragg.scattering.scatterers import Scatterers
 
 MARGIN = 10.0  # times rtol, of the mean: see the tests of each method

@@ -23,17 +23,12 @@ from tests.strategies import CRYSTALS, random_covariance, random_structure
 from offbragg.crystal.cell import Cell
 from offbragg.errors import InputError
 from offbragg.scattering import pair_terms
-from offbragg.scattering.displacements import (
-    Displacements,
-    LowRank,
-    PairBlock,
-    PairCovariance,
-    Pairs,
-)
+from offbragg.scattering.displacements import Displacements, LowRank, PairCovariance
 from offbragg.scattering.engine import Engine
 from offbragg.scattering.lattice import HalfLattice
 from offbragg.scattering.pair_nufft import PairNufft
 from offbragg.scattering.pair_terms import PairSum
+from offbragg.scattering.pairs import PairBlock, Pairs
 from offbragg.scattering.scatterers import Scatterers
 
 # Largest error as a multiple of rtol times the mean: rtol bounds the rms over the pairs.

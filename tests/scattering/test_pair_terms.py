@@ -19,9 +19,10 @@ from tests.strategies import CRYSTALS, random_covariance, random_structure, rand
 
 from offbragg.errors import InputError
 from offbragg.scattering import _kernels, pair_terms
-from offbragg.scattering.displacements import Displacements, LowRank, PairBlock, Pairs
+from offbragg.scattering.displacements import Displacements, LowRank
 from offbragg.scattering.lattice import HalfLattice
 from offbragg.scattering.pair_terms import Kind, PairSum, PairTerms, voxel_weights
+from offbragg.scattering.pairs import PairBlock, Pairs
 from offbragg.scattering.scatterers import Scatterers
 
 ROUNDING = 1e-11  # of (Σf)²: sums of n² terms in another order

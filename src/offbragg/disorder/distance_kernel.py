@@ -14,7 +14,8 @@ from offbragg.conventions import FloatArray, IntArray
 from offbragg.crystal.structure import AtomicStructure
 from offbragg.crystal.symmetry import space_group_operations
 from offbragg.runtime import iter_chunks
-from offbragg.scattering.displacements import PairBlock, PairCovariance, Pairs, gathered
+from offbragg.scattering.displacements import PairCovariance
+from offbragg.scattering.pairs import PairBlock, Pairs, gathered
 
 _PAIRS_AT_ONCE = 500_000
 

@@ -13,7 +13,8 @@ from offbragg.conventions import FloatArray
 from offbragg.crystal.structure import AtomicStructure
 from offbragg.disorder.base import DisorderModel
 from offbragg.errors import InputError
-from offbragg.scattering.displacements import Displacements, PairBlock, Pairs, as_blocks
+from offbragg.scattering.displacements import Displacements, as_blocks
+from offbragg.scattering.pairs import PairBlock, Pairs
 
 CellOffset = tuple[int, int, int]
 

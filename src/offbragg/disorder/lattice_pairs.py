@@ -12,7 +12,7 @@ import numpy as np
 from offbragg.conventions import BoolArray, FloatArray, IntArray
 from offbragg.disorder.lattice_dynamics import CrystalNetwork
 from offbragg.errors import InputError
-from offbragg.scattering.displacements import PairBlock, Pairs, gathered
+from offbragg.scattering.pairs import PairBlock, Pairs, gathered
 
 _PAIRS_AT_ONCE = 300_000
 

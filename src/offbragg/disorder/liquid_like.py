@@ -15,11 +15,12 @@ from offbragg.disorder.base import ENGINE, DisorderModel, Parameter, check_names
 from offbragg.disorder.distance_kernel import DistanceKernel, DistancePairs, reach_of
 from offbragg.disorder.halos import halo_series
 from offbragg.errors import InputError
-from offbragg.scattering.displacements import Displacements, PairBlock, PairValues, as_scalars
+from offbragg.scattering.displacements import Displacements, as_scalars
 from offbragg.scattering.engine import Engine
 from offbragg.scattering.lattice import HalfLattice
 from offbragg.scattering.pair_nufft import PairNufft
 from offbragg.scattering.pair_terms import PairSum
+from offbragg.scattering.pairs import PairBlock, PairValues
 from offbragg.scattering.scatterers import Scatterers
 
 KERNELS = ("exponential", "gaussian")

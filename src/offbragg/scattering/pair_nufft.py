@@ -28,15 +28,11 @@ from offbragg.conventions import ComplexArray, FloatArray
 from offbragg.errors import InputError
 from offbragg.runtime import count_workers, map_in_order
 from offbragg.scattering import _kernels
-from offbragg.scattering.displacements import (
-    Displacements,
-    PairCovariance,
-    PairValues,
-    values_of,
-)
+from offbragg.scattering.displacements import Displacements, PairCovariance
 from offbragg.scattering.engine import Engine
 from offbragg.scattering.pair_splat import bounded
 from offbragg.scattering.pair_terms import Kind, PairSum, PairTerms
+from offbragg.scattering.pairs import PairValues, values_of
 from offbragg.scattering.scatterers import TABLE_POINTS
 from offbragg.scattering.skeleton import skeleton_of
 

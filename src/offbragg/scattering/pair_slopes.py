@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from offbragg.conventions import FloatArray
-from offbragg.scattering.displacements import Displacements, Pairs, PairValues, values_of
+from offbragg.scattering.displacements import Displacements
 from offbragg.scattering.pair_terms import Kind, PairTerms
+from offbragg.scattering.pairs import Pairs, PairValues, values_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,15 +18,12 @@ from offbragg.conventions import ComplexArray, FloatArray, IntArray
 from offbragg.errors import InputError
 from offbragg.runtime import iter_chunks
 from offbragg.scattering import _kernels
-from offbragg.scattering.displacements import (
-    Displacements,
-    PairCovariance,
-    values_of,
-)
+from offbragg.scattering.displacements import Displacements, PairCovariance
 from offbragg.scattering.engine import Engine
 from offbragg.scattering.lattice import HalfLattice
 from offbragg.scattering.pair_slopes import PairSlopes
 from offbragg.scattering.pair_terms import Kind, PairSum, PairTerms
+from offbragg.scattering.pairs import values_of
 from offbragg.scattering.scatterers import TABLE_POINTS, ProductBasis
 from offbragg.scattering.splat import PlacedGaussians, SplatPlan
 

@@ -19,8 +19,9 @@ from offbragg.conventions import FloatArray, IntArray
 from offbragg.errors import InputError
 from offbragg.runtime import iter_chunks
 from offbragg.scattering import _kernels
-from offbragg.scattering.displacements import Displacements, PairBlock
+from offbragg.scattering.displacements import Displacements
 from offbragg.scattering.lattice import HalfLattice
+from offbragg.scattering.pairs import PairBlock
 from offbragg.scattering.scatterers import Scatterers
 
 # Pairs whose Gaussians are made at once: some 120 bytes each.
