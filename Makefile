@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT ?= demo-output
+# Compiled modules are kept: where that is switched off, each of some hundred processes compiles its own.
+unexport PYTHONDONTWRITEBYTECODE
 # Threads that wait for work should sleep: on a busy machine spinning costs more than it saves.
 export OMP_WAIT_POLICY ?= passive
 export GOMP_SPINCOUNT ?= 0

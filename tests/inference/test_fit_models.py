@@ -249,7 +249,7 @@ def test_standard_errors_are_calibrated(crystal):
     for seed in range(12):
         noise = sigma * np.random.default_rng(seed).normal(size=sigma.shape)
         observed = DiffuseMap(grid, exact.intensity + noise, crystal.space_group, sigma=sigma)
-        result = fit(observed, crystal, RigidBody(0.06), held_out=0.0, background="none", rtol=1e-5)
+        result = fit(observed, crystal, truth, held_out=0.0, background="none", rtol=1e-5)
         differences, errors = errors_of(result, truth, crystal)
         z.append((differences / errors)[np.tril(np.ones((3, 3), dtype=bool)).ravel()])
     assert 0.75 < np.sqrt(np.mean(np.square(z))) < 1.28

@@ -22,7 +22,7 @@ FOUR = 4.0  # standard errors
 NOISE = 0.05  # of the map's mean: a good measurement
 # One step against a fit, of what leaving a fold out changes: second order in that.
 ONE_STEP = 0.2
-QUICK = {"n_folds": 3, "max_evaluations": 100}
+QUICK = {"n_folds": 2, "max_evaluations": 100}
 
 
 @pytest.fixture(scope="module")

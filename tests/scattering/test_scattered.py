@@ -15,13 +15,13 @@ FUNCTIONS = {"splat": splat_at, "pair-nufft": pair_nufft_at}
 
 
 def made(seed, n=14, n_q=60, *, isotropic=True):
-    """Atoms, q with |q| from 0 to 3, form factors and a covariance."""
+    """Atoms, q with |q| from 0 to 2, form factors and a covariance."""
     rng = np.random.default_rng(seed)
     positions = rng.uniform(0, 12, (n, 3))
     elements = rng.choice(["C", "N", "O", "S"], n)
     directions = rng.normal(size=(n_q, 3))
     q = directions / np.linalg.norm(directions, axis=1)[:, None]
-    q *= np.linspace(0.0, 3.0, n_q)[:, None]
+    q *= np.linspace(0.0, 2.0, n_q)[:, None]
     f = compute_form_factors(elements, q, rng.uniform(0.3, 1.0, n))
     return q, positions, f, random_covariance(rng, n, 0.3, anisotropic=not isotropic)
 
