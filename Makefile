@@ -19,12 +19,14 @@ help:
 	@echo "make bench   timings and memory, as ratios to yardsticks of the same run"
 	@echo "make lock    renew requirements.lock (needs uv)      make clean"
 
-# Modules are compiled when they are first imported: all of them would take as long as the rest.
+# Modules are compiled when they are first imported: all of them would take as long as the rest. Those of all
+# commands are, at the end, by asking for help.
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "offbragg needs Python >= 3.11, found " + sys.version.split()[0] + ": set PYTHON=")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/offbragg --help > /dev/null
 	@touch $@
 
 setup: $(READY)

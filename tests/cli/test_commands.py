@@ -144,6 +144,20 @@ def test_expose_and_map(call, work, tmp_path):
     assert_array_equal(a.half_1, b.half_1)
 
 
+@pytest.mark.parametrize(("height", "said"), [(1, "0 of 1 sweeps, spheres"), (2000, " Å⁻¹")])
+def test_map_says_what_shape_spots_have(call, work, tmp_path, height, said):
+    total = read_map(work / "total.h5")
+    grid = HklGrid.from_resolution(total.cell, 2.4, (6, 6, 6))
+    values = np.where(grid.is_node(), height, 1.0)
+    write_map(tmp_path / "peaks.h5", DiffuseMap(grid, values, total.space_group))
+    call("expose", tmp_path / "peaks.h5", work / "e.expt", "-o", tmp_path, "--photons", 50)
+    arguments = ("map", tmp_path / "exposed.expt", "-o", tmp_path / "map.h5", "--d-min", 2.6)
+    shapes = call(*arguments, "--json").json["result"]["spot_shapes"]
+    row = next(line for line in call(*arguments).out.splitlines() if "spot shape" in line)
+    assert said in row
+    assert len(shapes) == (height > 1)
+
+
 def test_the_seed_of_expose_decides(call, work, tmp_path):
     counts = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):

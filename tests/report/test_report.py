@@ -174,6 +174,13 @@ def test_corrections_that_were_not_made_say_why():
         "yes", "pixels within 0.25 of a lattice unit of a node were left out"
     )  # fmt: skip
     assert len(rows) == len(CORRECTIONS) + 2
+    for shapes, said in (
+        ([{}, {}], "pixels within 4 σ of the fitted shape of spots were left out"),
+        ([{}], "pixels within 4 σ of the fitted shape of spots (1 of 2 sweeps) or within 0.25 of a "
+         "lattice unit of a node were left out"),
+    ):  # fmt: skip
+        fitted = {**step, "spot_shapes": shapes, "sweeps": [{}, {}]}
+        assert corrections_table(fitted)[-1] == ("Bragg peaks", "yes", said)
     kept = corrections_table({"options": options | {"bragg": "keep"}})
     assert kept[-1] == ("Bragg peaks", "no", "they were kept (--bragg keep)")
 

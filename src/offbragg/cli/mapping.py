@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from offbragg.cli.options import Common, Output, generator
 from offbragg.cli.scaling import with_scaling
 from offbragg.cli.tables import map_summary
 from offbragg.errors import InputError
+from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.maps.io import write_map
 from offbragg.reduction.experiment import read_crystal, read_experiments
 from offbragg.reduction.growing_geometry import await_image_geometry
@@ -60,4 +62,21 @@ def map_images(
     with BarProgress() as progress:
         observed, scaled = reduce_images(experiments, options, rng, progress, output.parent)
     write_map(output, observed)
-    return with_scaling(map_summary(observed, output), scaled)
+    summary = map_summary(observed, output)
+    if options.fits_spots:
+        summary = _with_spots(summary, observed, len(experiments))
+    return with_scaling(summary, scaled)
+
+
+def _with_spots(outcome: Outcome, observed: DiffuseMap, n_sweeps: int) -> Outcome:
+    """Add what shape spots were found to have."""
+    shapes = [shape for step in observed.provenance for shape in step.get("spot_shapes", ())]
+    said = f"found in {len(shapes)} of {n_sweeps} sweeps, spheres in the others"
+    if len(shapes) == n_sweeps == 1:
+        said = " × ".join(f"{axis:.4f}" for axis in shapes[0]["axes"]) + " Å⁻¹"
+    (title, columns, rows), *others = outcome.tables
+    return replace(
+        outcome,
+        result={**outcome.result, "spot_shapes": shapes},
+        tables=[(title, columns, [*rows, ("spot shape", said)]), *others],
+    )

@@ -28,13 +28,36 @@ WIDE = 12
 
 
 @njit(cache=True, nogil=True, fastmath=FUSED)
-def _add_one(sums, counts, voxel, count, more, factor):
-    """Add a whole pixel to the first columns of a voxel's sums."""
-    sums[voxel, SUM_INTENSITY] += count * factor
-    sums[voxel, SUM_VARIANCE] += (count + more) * factor * factor
-    sums[voxel, SUM_FACTOR] += factor * factor
-    sums[voxel, SUM_WEIGHT] += 1.0
+def _add_one(sums, counts, voxel, part, count, more, factor):
+    """Add a part of a pixel to the first columns of a voxel's sums."""
+    square = part * part
+    sums[voxel, SUM_INTENSITY] += part * count * factor
+    sums[voxel, SUM_VARIANCE] += square * (count + more) * factor * factor
+    sums[voxel, SUM_FACTOR] += square * factor * factor
+    sums[voxel, SUM_WEIGHT] += part
     counts[voxel] += 1
+
+
+@njit(cache=True, nogil=True, fastmath=FUSED)
+def _note_one(voxels, voxel, part, chip, ray, more, factor, off):
+    """Add a part of a pixel to the further columns of a wedge, before `_add_one`.
+
+    off: from the middle of the voxel, in voxels, times the part.
+    """
+    sums, counts, touched, n_touched, axes = voxels
+    x, y, z = ray
+    if counts[voxel] == 0:
+        touched[n_touched[0]] = voxel
+        n_touched[0] += 1
+        sums[voxel, SUM_CHIP] = chip
+    square = part * part
+    sums[voxel, SUM_EXPECTED] += square * factor
+    sums[voxel, SUM_X] += part * (x * axes[0, 0] + y * axes[0, 1] + z * axes[0, 2])
+    sums[voxel, SUM_Y] += part * (x * axes[1, 0] + y * axes[1, 1] + z * axes[1, 2])
+    sums[voxel, SUM_OWN] += square * more * factor * factor
+    sums[voxel, SUM_OFF] += off[0]
+    sums[voxel, SUM_OFF + 1] += off[1]
+    sums[voxel, SUM_OFF + 2] += off[2]
 
 
 @njit(cache=True, nogil=True, fastmath=FUSED)
@@ -46,14 +69,14 @@ def _add(pixels, begin, end, place, sums, counts):
         if place[at] >= 0.0:
             pixel, voxel = np.uint64(begin + at), np.uint64(place[at])
             more = excess[pixel] if has_excess else np.float32(0.0)
-            _add_one(sums, counts, voxel, photons[pixel], more, scale * factors[pixel])
+            _add_one(sums, counts, voxel, 1.0, photons[pixel], more, scale * factors[pixel])
 
 
 @njit(cache=True, nogil=True, fastmath=FUSED)
 def _add_wide(pixels, begin, end, hkl, grid, place, voxels):
     """Add the pixels from begin to end to the sums of their voxels, all columns of a wedge."""
     photons, directions, factors, scale, excess, chips = pixels
-    sums, counts, touched, n_touched, axes = voxels
+    sums, counts = voxels[0], voxels[1]
     first, shape, sampling = grid
     hs, ks, ls = hkl
     has_excess = excess.shape[0] > 0
@@ -63,22 +86,18 @@ def _add_wide(pixels, begin, end, hkl, grid, place, voxels):
         if place[at] < 0.0:
             continue
         pixel, voxel = begin + at, int(place[at])
-        x, y, z = directions[pixel, 0], directions[pixel, 1], directions[pixel, 2]
+        ray = (directions[pixel, 0], directions[pixel, 1], directions[pixel, 2])
         factor = scale * factors[pixel]
         more = excess[pixel] if has_excess else np.float32(0.0)
-        if counts[voxel] == 0:
-            touched[n_touched[0]] = voxel
-            n_touched[0] += 1
-            sums[voxel, SUM_CHIP] = chips[pixel] if chips.shape[0] > 0 else 0
-        _add_one(sums, counts, voxel, photons[pixel], more, factor)
+        chip = chips[pixel] if chips.shape[0] > 0 else np.uint16(0)
         i, j, o = voxel // (n_k * n_l), voxel // n_l % n_k, voxel % n_l
-        sums[voxel, SUM_EXPECTED] += factor
-        sums[voxel, SUM_X] += x * axes[0, 0] + y * axes[0, 1] + z * axes[0, 2]
-        sums[voxel, SUM_Y] += x * axes[1, 0] + y * axes[1, 1] + z * axes[1, 2]
-        sums[voxel, SUM_OWN] += more * factor * factor
-        sums[voxel, SUM_OFF] += hs[at] * sampling[0] + half_h - i - 0.5
-        sums[voxel, SUM_OFF + 1] += ks[at] * sampling[1] + half_k - j - 0.5
-        sums[voxel, SUM_OFF + 2] += ls[at] * sampling[2] + half_l - o - 0.5
+        off = (
+            hs[at] * sampling[0] + half_h - i - 0.5,
+            ks[at] * sampling[1] + half_k - j - 0.5,
+            ls[at] * sampling[2] + half_l - o - 0.5,
+        )
+        _note_one(voxels, voxel, 1.0, chip, ray, more, factor, off)
+        _add_one(sums, counts, voxel, 1.0, photons[pixel], more, factor)
 
 
 @njit(cache=True, nogil=True, fastmath=FUSED)
@@ -131,7 +150,7 @@ def accumulate_samples(pixels, motion, grid, bragg, voxels, samples):
     photons, directions, factors, scale, excess, chips = pixels
     has_excess = excess.shape[0] > 0
     (m, v), (dm, dv) = motion
-    sums, counts, touched, n_touched, axes = voxels
+    sums, counts = voxels[0], voxels[1]
     is_wide = sums.shape[1] == WIDE
     first, shape, sampling = grid
     steps, nearness, matrices, vectors = samples
@@ -191,22 +210,9 @@ def accumulate_samples(pixels, motion, grid, bragg, voxels, samples):
                 off[place, 2] += share * (at_l - o - 0.5)
         factor = scale * factors[pixel]
         more = excess[pixel] if has_excess else np.float32(0.0)
+        chip = chips[pixel] if chips.shape[0] > 0 else np.uint16(0)
         for place in range(n_found):
-            voxel, w = found[place], weights[place]
-            sums[voxel, SUM_INTENSITY] += w * count * factor
-            sums[voxel, SUM_VARIANCE] += w * w * (count + more) * factor * factor
-            sums[voxel, SUM_FACTOR] += w * w * factor * factor
-            sums[voxel, SUM_WEIGHT] += w
+            voxel, part = found[place], weights[place]
             if is_wide:
-                if counts[voxel] == 0:
-                    touched[n_touched[0]] = voxel
-                    n_touched[0] += 1
-                    sums[voxel, SUM_CHIP] = chips[pixel] if chips.shape[0] > 0 else 0
-                sums[voxel, SUM_EXPECTED] += w * w * factor
-                sums[voxel, SUM_X] += w * (x * axes[0, 0] + y * axes[0, 1] + z * axes[0, 2])
-                sums[voxel, SUM_Y] += w * (x * axes[1, 0] + y * axes[1, 1] + z * axes[1, 2])
-                sums[voxel, SUM_OWN] += w * w * more * factor * factor
-                sums[voxel, SUM_OFF] += off[place, 0]
-                sums[voxel, SUM_OFF + 1] += off[place, 1]
-                sums[voxel, SUM_OFF + 2] += off[place, 2]
-            counts[voxel] += 1
+                _note_one(voxels, voxel, part, chip, (x, y, z), more, factor, off[place])
+            _add_one(sums, counts, voxel, part, count, more, factor)
