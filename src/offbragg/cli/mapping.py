@@ -10,8 +10,7 @@ from cyclopts import Parameter
 
 from offbragg.cli.console import BarProgress, Outcome
 from offbragg.cli.options import Common, Output, generator
-from offbragg.cli.scaling import with_scaling
-from offbragg.cli.tables import map_summary
+from offbragg.cli.tables import map_summary, with_scaling
 from offbragg.errors import InputError
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.maps.io import write_map

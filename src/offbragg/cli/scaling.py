@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,11 +9,11 @@ from cyclopts import Parameter
 
 from offbragg.cli.console import BarProgress, Outcome
 from offbragg.cli.options import Common, Output
-from offbragg.cli.tables import map_summary
+from offbragg.cli.tables import map_summary, with_scaling
 from offbragg.maps.io import write_map
 from offbragg.reduction.observations_file import read_observations
 from offbragg.reduction.same_indexing import index_alike
-from offbragg.reduction.scaled_map import ScaledMap, scale_to_map
+from offbragg.reduction.scaled_map import scale_to_map
 from offbragg.reduction.standard_scaling import ScalingOptions
 
 
@@ -40,15 +39,3 @@ def scale(
         scaled = scale_to_map(alike, options, progress)
     write_map(output, scaled.map)
     return with_scaling(map_summary(scaled.map, output), scaled)
-
-
-def with_scaling(outcome: Outcome, scaled: ScaledMap | None) -> Outcome:
-    """Add what a scaling did to the outcome of a command that made a map."""
-    if scaled is None:
-        return outcome
-    rows = [(name.replace("_", " "), value) for name, value in scaled.figures.items()]
-    return replace(
-        outcome,
-        result={**outcome.result, "scaling": scaled.figures},
-        tables=[*outcome.tables, ("", ("scaling", ""), rows)],
-    )

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from offbragg.cli.console import Outcome
 from offbragg.maps.column_names import column_groups, short_name
 from offbragg.maps.diffuse_map import DiffuseMap
+
+if TYPE_CHECKING:
+    from offbragg.reduction.scaled_map import ScaledMap
 
 
 def map_figures(diffuse_map: DiffuseMap) -> dict[str, Any]:
@@ -45,6 +49,18 @@ def map_summary(
     figures = map_figures(diffuse_map)
     rows = [(name.replace("_", " "), _joined(value)) for name, value in figures.items()]
     return Outcome({**figures, **(extra or {})}, {"map": path}, "", [("", ("map", ""), rows)])
+
+
+def with_scaling(outcome: Outcome, scaled: ScaledMap | None) -> Outcome:
+    """Add what a scaling did to the outcome of a command that made a map."""
+    if scaled is None:
+        return outcome
+    rows = [(name.replace("_", " "), value) for name, value in scaled.figures.items()]
+    return replace(
+        outcome,
+        result={**outcome.result, "scaling": scaled.figures},
+        tables=[*outcome.tables, ("", ("scaling", ""), rows)],
+    )
 
 
 def shell_tables(

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,14 +15,12 @@ from offbragg.crystal.symmetry import check_group_fits_cell
 from offbragg.errors import MissingFileError
 from offbragg.maps.diffuse_map import DiffuseMap
 from offbragg.reduction.experiment import Experiment
-from offbragg.reduction.observations_file import read_observations
-from offbragg.reduction.observe import write_observations
 from offbragg.reduction.options import MapOptions
 from offbragg.reduction.pipeline import check_experiments, compute_map
-from offbragg.reduction.same_indexing import index_alike
-from offbragg.reduction.scaled_map import ScaledMap, scale_to_map
-from offbragg.reduction.standard_scaling import ScalingOptions
 from offbragg.runtime import SILENT, Progress
+
+if TYPE_CHECKING:
+    from offbragg.reduction.scaled_map import ScaledMap
 
 
 def reduce_images(
@@ -60,6 +59,13 @@ def reduce_images(
     """
     if options.scaling == "none":
         return compute_map(experiments, options, rng, progress), None
+    # Imported where it is wanted: that takes a quarter of a second.
+    from offbragg.reduction.observations_file import read_observations
+    from offbragg.reduction.observe import write_observations
+    from offbragg.reduction.same_indexing import index_alike
+    from offbragg.reduction.scaled_map import scale_to_map
+    from offbragg.reduction.standard_scaling import ScalingOptions
+
     if folder is not None and not Path(folder).is_dir():
         raise MissingFileError(f"{folder}: no such folder")
     check_experiments(experiments, options)

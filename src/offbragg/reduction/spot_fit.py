@@ -147,17 +147,16 @@ class _Sums:
         paths = pixels.paths[:, :, None] * pixels.paths[:, None, :] / 12
         covariance = shape.at(pixels.q) + paths
         inverse = np.linalg.inv(covariance)
-        begins = np.searchsorted(pixels.spot, np.arange(len(pixels.q) + 1))
         sums = np.empty((len(pixels.q), N_SUMS))
 
         def add(part: slice) -> None:
-            ends = begins[part.start : part.stop + 1]
+            ends = pixels.begins[part.start : part.stop + 1]
             limits = (_WINDOW**2, _AROUND**2)
             sum_spots(pixels.offsets, pixels.photons, ends, inverse[part], limits, sums[part])
 
         for _ in map_in_order(add, iter_chunks(len(pixels.q), _SPOTS_AT_ONCE)):
             pass
-        variances = np.einsum("xi,nxy,yi->ni", to_hkl, covariance, to_hkl)
+        variances = np.sum((covariance @ to_hkl) * to_hkl, axis=1)
         reach = _AROUND * np.sqrt(variances.max(axis=1))
         n, total, n_around, around = sums[:, 0], sums[:, 1], sums[:, 14], sums[:, 15]
         used = (reach < _WIDEST) & (n_around >= _FEWEST_AROUND) & (n > 0)

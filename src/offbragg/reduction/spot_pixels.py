@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -46,6 +47,11 @@ class SpotPixels:
     spot: IntArray
     q: FloatArray
     paths: FloatArray
+
+    @cached_property
+    def begins(self) -> IntArray:
+        """The first pixel of each spot, and of one more, (n_spots + 1,)."""
+        return np.searchsorted(self.spot, np.arange(len(self.q) + 1))
 
     @classmethod
     def joined(cls, parts: Sequence[SpotPixels]) -> SpotPixels:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from offbragg.errors import InputError
 from offbragg.reduction.experiment import Experiment
 from offbragg.reduction.hot_pixels import sample_images
@@ -18,10 +20,10 @@ from offbragg.runtime import map_in_order
 
 logger = logging.getLogger(__name__)
 
-# Images of a sweep that are looked at, and pixels in all of them, 24 bytes each.
-_SAMPLE, _MOST_PIXELS = 60, 4_000_000
-# No more than a quarter of the images, where those are this many.
-_FEWEST_SAMPLED = 20
+# Pixels around nodes, in all images that are looked at, 24 bytes each. It is as many images as have
+# twice that: what a short series of large images takes is not to be spent on looking at them.
+_MOST_PIXELS = 2_500_000
+_FEWEST_SAMPLED, _MOST_SAMPLED = 10, 60
 # Where spheres will do, on few images (which show spots in slices, and those of three images of one
 # crystal differed by half) and for spots that reach half of the way to the next.
 _FEWEST_IMAGES, _LONGEST_REACH = 5, 0.5
@@ -90,15 +92,16 @@ def _sample(
 ) -> SpotPixels:
     """Collect pixels around nodes, of some images."""
     ordered = sorted(tasks, key=lambda task: task.image)
-    n_images = min(_SAMPLE, max(_FEWEST_SAMPLED, len(ordered) // 4))
+    n_of_image = sum(len(table.factors) for table in tables)
+    n_images = int(np.clip(2 * _MOST_PIXELS // n_of_image, _FEWEST_SAMPLED, _MOST_SAMPLED))
     some = [ordered[index] for index in sample_images(len(ordered), n_images)]
-    n_pixels = len(some) * sum(len(table.factors) for table in tables)
+    fraction = _MOST_PIXELS / (len(some) * n_of_image)
     is_still = options.is_still(some[0].experiment)
 
     def pixels(task: ImageTask) -> SpotPixels:
         return pixels_of_spots(
             tables, load(task), experiment, task.image, d_min=options.d_min,
-            fraction=_MOST_PIXELS / n_pixels, stills=is_still,
+            fraction=fraction, stills=is_still,
         )  # fmt: skip
 
     return SpotPixels.joined(list(map_in_order(pixels, some, options.n_workers)))
