@@ -112,7 +112,8 @@ def pixels_of_spots(
             n = draw_pixels(rays, transform, reach, draw, pixels, codes, offsets)
             drawn = pixels[:n]
             values = image.reshape(-1)[part][drawn]
-            found.append((codes[:n], offsets[:n], values, rays[drawn]))
+            # Copies: a view would keep what every pixel has room for.
+            found.append((codes[:n].copy(), offsets[:n].copy(), values, rays[drawn]))
     code, offset, value, ray = (np.concatenate([f[column] for f in found]) for column in range(4))
     order = np.argsort(code, kind="stable")
     first, n = _groups(code[order])
