@@ -70,8 +70,10 @@ def map_images(
 def _with_spots(outcome: Outcome, observed: DiffuseMap, n_sweeps: int) -> Outcome:
     """Add what shape spots were found to have."""
     shapes = [shape for step in observed.provenance for shape in step.get("spot_shapes", ())]
-    said = f"found in {len(shapes)} of {n_sweeps} sweeps, spheres in the others"
-    if len(shapes) == n_sweeps == 1:
+    said = f"found in {len(shapes)} of {n_sweeps} sweeps"
+    if len(shapes) < n_sweeps:
+        said += ", spheres in the others"
+    elif n_sweeps == 1:
         said = " × ".join(f"{axis:.4f}" for axis in shapes[0]["axes"]) + " Å⁻¹"
     (title, columns, rows), *others = outcome.tables
     return replace(
